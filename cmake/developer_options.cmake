@@ -1,0 +1,30 @@
+# Every warning, sanitizer and hardening flag of the project, behind one INTERFACE target: psource_options.
+option(PSOURCE_ASAN "Build with AddressSanitizer and UBSan" OFF)
+option(PSOURCE_FUZZ "Build the libFuzzer targets (clang)" OFF)
+option(PSOURCE_WERROR "Treat warnings as errors" ON)
+
+add_library(psource_options INTERFACE)
+target_compile_features(psource_options INTERFACE cxx_std_17)
+target_compile_options(psource_options INTERFACE -Wall -Wextra -Wpedantic)
+if(PSOURCE_WERROR)
+  target_compile_options(psource_options INTERFACE -Werror)
+endif()
+target_include_directories(psource_options INTERFACE ${PROJECT_SOURCE_DIR})
+if(PSOURCE_ASAN)
+  # CAF binds a null reference in its spawn machinery, which is none of our doing: -fno-sanitize=null.
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize=null -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+elseif(NOT PSOURCE_FUZZ AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
+  add_compile_options(-D_FORTIFY_SOURCE=2 -fstack-protector-strong)
+  add_link_options(-Wl,-z,relro,-z,now)
+endif()
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+# psource_add_test(NAME SOURCES... [LIBS...]): one doctest program and its ctest entry.
+function(psource_add_test name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES} ${PROJECT_SOURCE_DIR}/tests/doctest_main.cpp)
+  target_link_libraries(${name} PRIVATE psource_options ${arg_LIBS})
+  target_compile_definitions(${name} PRIVATE PSOURCE_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data")
+  add_test(NAME ${name} COMMAND ${name})
+endfunction()
