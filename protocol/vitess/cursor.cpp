@@ -1,0 +1,77 @@
+// Codec of the saved cursor. Written by hand, so that the bytes of last_known_pk pass through untouched.
+#include "protocol/vitess/cursor.hpp"
+
+#include <cstdint>
+#include <limits>
+
+#include "protocol/base64.hpp"
+#include "psdbconnect.pb.h"
+
+namespace psource {
+namespace {
+
+// Field numbers of psdbconnect.v1alpha1.TableCursor; all of them are length-delimited.
+constexpr int shard_field = 1;
+constexpr int keyspace_field = 2;
+constexpr int position_field = 3;
+constexpr int last_known_pk_field = 4;
+
+void append_field(std::string& out, int number, std::string_view bytes) {
+  if (bytes.empty()) return;
+  out.push_back(static_cast<char>(number << 3 | 2));
+  std::uint64_t size = bytes.size();
+  for (; size >= 0x80; size >>= 7) out.push_back(static_cast<char>(size | 0x80));
+  out.push_back(static_cast<char>(size));
+  out.append(bytes);
+}
+
+// What makes a key unusable, or nullptr.
+const char* fault_of(const query::QueryResult& key) {
+  if (key.fields_size() == 0) return "has no fields";
+  if (key.rows_size() != 1) return "does not have exactly one row";
+  const auto& row = key.rows(0);
+  if (row.lengths_size() != key.fields_size()) return "has a row that does not fit its fields";
+  std::uint64_t left = row.values().size();
+  for (const std::int64_t length : row.lengths()) {
+    if (length < 0) continue;  // NULL
+    if (static_cast<std::uint64_t>(length) > left) return "has a row that is shorter than its lengths say";
+    left -= static_cast<std::uint64_t>(length);
+  }
+  return left == 0 ? nullptr : "has a row that is longer than its lengths say";
+}
+
+}  // namespace
+
+std::string table_cursor::encode_base64() const {
+  std::string bytes;
+  bytes.reserve(shard.str().size() + keyspace.str().size() + position.size() + last_known_pk.size() + 40);
+  append_field(bytes, shard_field, shard.str());
+  append_field(bytes, keyspace_field, keyspace.str());
+  append_field(bytes, position_field, position);
+  append_field(bytes, last_known_pk_field, last_known_pk);
+  std::string text;
+  append_base64(text, bytes);
+  return text;
+}
+
+result<table_cursor> table_cursor::decode_base64(std::string_view text) {
+  const auto bytes = psource::decode_base64(text);
+  if (!bytes) return fail(bytes.error());
+  psdbconnect::v1alpha1::TableCursor message;
+  if (bytes->size() > static_cast<std::size_t>(std::numeric_limits<int>::max()) ||
+      !message.ParseFromString(*bytes))
+    return fail(error_code::state_invalid, "A saved cursor is not a serialized TableCursor.");
+  table_cursor cursor;
+  cursor.shard = shard_name(message.shard());
+  cursor.keyspace = keyspace_name(message.keyspace());
+  cursor.position = message.position();
+  if (message.has_last_known_pk()) {
+    if (const char* fault = fault_of(message.last_known_pk()))
+      return fail(error_code::state_invalid, std::string("The last_known_pk of a saved cursor ") + fault +
+                                                 ". The copy of this table cannot be resumed from it.");
+    cursor.last_known_pk = message.last_known_pk().SerializeAsString();
+  }
+  return cursor;
+}
+
+}  // namespace psource

@@ -1,0 +1,38 @@
+// The saved cursor of one table in one shard, in the form that planetscale/airbyte-source stores too.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "protocol/failure.hpp"
+#include "protocol/names.hpp"
+
+namespace psource {
+
+/// Where the reading of one table in one shard stands. Empty position: not begun; position and last_known_pk:
+/// copying; position alone: streaming. A value.
+struct table_cursor {
+  shard_name shard;
+  keyspace_name keyspace;
+  /// As Vitess wrote it ("MySQL56/..."), not normalised.
+  std::string position;
+  /// Bytes of a serialized query.QueryResult with the fields of the key and exactly one row; empty = none.
+  std::string last_known_pk;
+
+  /// The serialized psdbconnect.v1alpha1.TableCursor in standard base64. Never fails; "" for a cursor with
+  /// nothing in it.
+  std::string encode_base64() const;
+
+  /// The inverse. Errors (code state_invalid): text that is no base64 or no TableCursor, and a last_known_pk
+  /// without fields, with other than one row, or whose row does not fit its fields (a server crashes on such
+  /// keys).
+  static result<table_cursor> decode_base64(std::string_view text);
+
+  friend bool operator==(const table_cursor& a, const table_cursor& b) {
+    return a.shard == b.shard && a.keyspace == b.keyspace && a.position == b.position &&
+           a.last_known_pk == b.last_known_pk;
+  }
+  friend bool operator!=(const table_cursor& a, const table_cursor& b) { return !(a == b); }
+};
+
+}  // namespace psource

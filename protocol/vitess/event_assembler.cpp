@@ -1,0 +1,88 @@
+// The state machine behind event_assembler.hpp.
+#include "protocol/vitess/event_assembler.hpp"
+
+namespace psource {
+
+event_assembler::shard_state& event_assembler::state_of(const raw_event& event) {
+  for (auto& state : shards_)
+    if (state.shard == event.shard && state.keyspace == event.keyspace) return state;
+  shards_.push_back({std::string(event.keyspace), std::string(event.shard), false, false});
+  return shards_.back();
+}
+
+bool event_assembler::inside_transaction() const {
+  for (const auto& state : shards_)
+    if (state.rows_seen) return true;
+  return false;
+}
+
+result<stream_step> event_assembler::feed(const raw_event& event) {
+  switch (event.type) {
+    case event_type::heartbeat:
+      return stream_step::heartbeat;
+    case event_type::begin: {
+      auto& state = state_of(event);
+      state.open = true;
+      state.rows_seen = false;
+      return stream_step::nothing;
+    }
+    case event_type::field:
+      return stream_step::fields;
+    case event_type::row:
+      state_of(event).rows_seen = true;
+      return stream_step::rows;
+    case event_type::vgtid:
+      pending_vgtid_.assign(event.vgtid.data(), event.vgtid.size());
+      has_pending_vgtid_ = true;
+      return stream_step::nothing;
+    case event_type::commit: {
+      auto& state = state_of(event);
+      state.open = false;
+      state.rows_seen = false;
+      if (!has_pending_vgtid_) ++commits_without_vgtid_;
+      return stream_step::boundary;
+    }
+    case event_type::ddl:
+    case event_type::other:
+      return stream_step::boundary;
+    case event_type::rollback: {
+      auto& state = state_of(event);
+      if (state.rows_seen)
+        return fail(error_code::response_malformed,
+                    "The server rolled back a transaction of " + std::string(event.keyspace) + "/" +
+                        std::string(event.shard) + " after sending rows of it.");
+      state.open = false;
+      return stream_step::nothing;
+    }
+    case event_type::copy_completed:
+      return stream_step::copy_completed;
+    case event_type::insert:
+    case event_type::replace:
+    case event_type::update:
+    case event_type::delete_:
+    case event_type::set:
+      return fail(error_code::row_image_incomplete,
+                  "The server's binary log holds statements instead of rows for " + std::string(event.keyspace) +
+                      "/" + std::string(event.shard) + "; set binlog_format=ROW.");
+    case event_type::unknown:
+    case event_type::gtid:
+    case event_type::journal:
+    case event_type::version:
+    case event_type::lastpk:
+    case event_type::savepoint:
+    case event_type::previous_gtids:
+    case event_type::rows_query:
+      break;
+  }
+  // Also event types of later servers: what carries rows or positions is known above, the rest is information.
+  return stream_step::nothing;
+}
+
+result<vgtid> event_assembler::take_position() {
+  if (!has_pending_vgtid_) return vgtid{};
+  has_pending_vgtid_ = false;
+  commits_without_vgtid_ = 0;
+  return parse_vgtid(pending_vgtid_);
+}
+
+}  // namespace psource

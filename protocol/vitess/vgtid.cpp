@@ -1,0 +1,90 @@
+// Decoding of VGTID and FIELD events through Protobuf.
+#include "protocol/vitess/vgtid.hpp"
+
+#include <set>
+
+#include "binlogdata.pb.h"
+
+namespace psource {
+
+namespace {
+
+// A table of MySQL has at most 4,096 columns; what claims more is not a FIELD event.
+constexpr int max_columns = 4096;
+
+template <class Message>
+bool parse(Message& message, std::string_view bytes) {
+  return message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+}
+
+}  // namespace
+
+const table_progress* shard_progress::find(const table_name& table) const {
+  for (const auto& entry : unfinished)
+    if (entry.table == table) return &entry;
+  return nullptr;
+}
+
+const shard_progress* vgtid::find(const shard_id& id) const {
+  for (const auto& shard : shards)
+    if (shard.id == id) return &shard;
+  return nullptr;
+}
+
+result<vgtid> parse_vgtid(std::string_view bytes) {
+  binlogdata::VGtid message;
+  if (!parse(message, bytes))
+    return fail(error_code::response_malformed, "A VGTID event from the server cannot be decoded.");
+  vgtid parsed;
+  parsed.shards.reserve(static_cast<std::size_t>(message.shard_gtids_size()));
+  std::set<shard_id> seen;
+  for (auto& entry : *message.mutable_shard_gtids()) {
+    shard_progress shard;
+    shard.id = {keyspace_name(std::move(*entry.mutable_keyspace())), shard_name(std::move(*entry.mutable_shard()))};
+    if (message.shard_gtids_size() > 1 && !seen.insert(shard.id).second)
+      return fail(error_code::response_malformed,
+                  "A VGTID event from the server names the shard " + shard.id.to_string() + " twice.");
+    shard.gtid = std::move(*entry.mutable_gtid());
+    for (auto& table : *entry.mutable_table_p_ks()) {
+      table_progress progress;
+      progress.table = table_name(std::move(*table.mutable_table_name()));
+      if (table.has_lastpk()) progress.lastpk = table.lastpk().SerializeAsString();
+      shard.unfinished.push_back(std::move(progress));
+    }
+    parsed.shards.push_back(std::move(shard));
+  }
+  return parsed;
+}
+
+std::string_view without_keyspace(std::string_view sent, const keyspace_name& keyspace) {
+  const std::string& prefix = keyspace.str();
+  if (sent.size() > prefix.size() + 1 && sent[prefix.size()] == '.' && sent.substr(0, prefix.size()) == prefix)
+    sent.remove_prefix(prefix.size() + 1);
+  return sent;
+}
+
+result<field_event> parse_field_event(std::string_view bytes) {
+  binlogdata::FieldEvent message;
+  if (!parse(message, bytes))
+    return fail(error_code::response_malformed, "A FIELD event from the server cannot be decoded.");
+  if (message.fields_size() > max_columns)
+    return fail(error_code::response_malformed, "A FIELD event for table " + message.table_name() + " has " +
+                                                    std::to_string(message.fields_size()) +
+                                                    " columns; MySQL allows 4096.");
+  field_event event;
+  event.table = table_name(message.table_name());
+  event.enum_set_string_values = message.enum_set_string_values();
+  event.columns.reserve(static_cast<std::size_t>(message.fields_size()));
+  for (auto& field : *message.mutable_fields()) {
+    wire_column column;
+    column.name = std::move(*field.mutable_name());
+    column.type = static_cast<std::int32_t>(field.type());
+    column.column_type = std::move(*field.mutable_column_type());
+    column.charset = field.charset();
+    column.flags = field.flags();
+    event.columns.push_back(std::move(column));
+  }
+  return event;
+}
+
+}  // namespace psource

@@ -1,0 +1,50 @@
+// What a VGTID and a FIELD event say, as values (decoded through Protobuf: they are rare beside rows).
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "protocol/failure.hpp"
+#include "protocol/names.hpp"
+#include "protocol/vitess/columns.hpp"
+
+namespace psource {
+
+/// A table that a copy has not finished on one shard.
+struct table_progress {
+  table_name table;
+  /// Serialized query.QueryResult (fields and one row) of the last primary key copied; empty = not begun.
+  std::string lastpk;
+};
+
+/// Where one shard of a stream stands.
+struct shard_progress {
+  shard_id id;
+  /// "MySQL56/…", "" (nothing yet) or "current" (not positioned yet).
+  std::string gtid;
+  /// Tables that are still to be copied or being copied; empty = every copy is done.
+  std::vector<table_progress> unfinished;
+
+  const table_progress* find(const table_name& table) const;
+};
+
+/// A VGTID: always every shard of the stream, in no particular order; after a reshard other shards than before
+/// (docs/design.md, "Reshard"). Never index it.
+struct vgtid {
+  std::vector<shard_progress> shards;
+
+  const shard_progress* find(const shard_id& id) const;
+};
+
+/// Decodes a serialized binlogdata.VGtid. response_malformed when it is not one, or names a shard twice.
+result<vgtid> parse_vgtid(std::string_view bytes);
+
+/// Decodes a serialized binlogdata.FieldEvent; the table's name stays as sent ("table" or "keyspace.table").
+result<field_event> parse_field_event(std::string_view bytes);
+
+/// A table name as sent, without a "keyspace." prefix. Servers before v23 ignore exclude_keyspace_from_table_name and
+/// send the prefix; a table may itself have a point in its name, so look up the name as sent first.
+std::string_view without_keyspace(std::string_view sent, const keyspace_name& keyspace);
+
+}  // namespace psource

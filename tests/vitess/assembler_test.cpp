@@ -1,0 +1,123 @@
+// The event grammar: every recording passes, and each named exception is told as the header says.
+#include <doctest/doctest.h>
+
+#include "protocol/vitess/event_assembler.hpp"
+#include "tests/support/events.hpp"
+#include "tests/support/recording.hpp"
+
+using namespace psource;
+using psource::testing::event_script;
+
+namespace {
+
+// One letter per step: F fields, R rows, B boundary, C copy completed, h heartbeat, . nothing; E = refused.
+std::string steps_of(event_assembler& assembler, const std::string& response) {
+  std::string steps;
+  event_reader events(response);
+  raw_event event;
+  while (events.next(event)) {
+    auto step = assembler.feed(event);
+    if (!step) return steps + "E";
+    switch (*step) {
+      case stream_step::nothing:
+        steps += '.';
+        break;
+      case stream_step::heartbeat:
+        steps += 'h';
+        break;
+      case stream_step::fields:
+        steps += 'F';
+        break;
+      case stream_step::rows:
+        steps += 'R';
+        break;
+      case stream_step::boundary:
+        steps += 'B';
+        if (!assembler.take_position()) return steps + "E";
+        break;
+      case stream_step::copy_completed:
+        steps += 'C';
+        break;
+    }
+  }
+  return events.ok() ? steps : steps + "E";
+}
+
+}  // namespace
+
+TEST_CASE("every recording of a real server follows the grammar") {
+  for (const auto& name : psource::testing::recording_names()) {
+    event_assembler assembler;
+    std::string all;
+    for (const auto& response : psource::testing::read_recording(name)) all += steps_of(assembler, response);
+    CHECK_MESSAGE(all.find('E') == std::string::npos, name);
+    CHECK_MESSAGE((all.find('B') != std::string::npos || name == "current_peek"), name);
+    CHECK_FALSE(assembler.inside_transaction());
+  }
+}
+
+TEST_CASE("an empty table's copy has two BEGINs and one COMMIT") {
+  event_assembler assembler;
+  event_script script;
+  script.begin().field("t").begin().vgtid("MySQL56/00000000-0000-0000-0000-000000000001:1-5").commit();
+  CHECK(steps_of(assembler, script.take()) == ".F..B");
+}
+
+TEST_CASE("a boundary has the last VGTID before it, and none when the server sent none") {
+  event_assembler assembler;
+  event_script script;
+  const std::string first = "MySQL56/00000000-0000-0000-0000-000000000001:1-5";
+  script.begin().field("t").insert("t", "1", "a").vgtid(first).commit().begin().commit();
+  const std::string response = script.take();
+  event_reader events(response);
+  raw_event event;
+  std::vector<std::size_t> shards;
+  while (events.next(event)) {
+    auto step = assembler.feed(event);
+    REQUIRE(step);
+    if (*step != stream_step::boundary) continue;
+    const auto position = assembler.take_position();
+    REQUIRE(position);
+    shards.push_back(position->shards.size());
+    if (!position->shards.empty()) CHECK(position->shards[0].gtid == first);
+  }
+  CHECK(shards == std::vector<std::size_t>{1, 0});
+  CHECK(assembler.commits_without_vgtid() == 1);
+}
+
+TEST_CASE("rows of an open transaction are known as such until its COMMIT") {
+  event_assembler assembler;
+  event_script script;
+  script.begin().field("t").insert("t", "1", "a");
+  CHECK(steps_of(assembler, script.take()) == ".FR");
+  CHECK(assembler.inside_transaction());
+  script.begin();  // the tablet failed: the transaction starts again
+  CHECK(steps_of(assembler, script.take()) == ".");
+  CHECK_FALSE(assembler.inside_transaction());
+}
+
+TEST_CASE("ROLLBACK is harmless without rows and an error after rows") {
+  event_assembler assembler;
+  event_script script;
+  script.begin().rollback();
+  CHECK(steps_of(assembler, script.take()) == "..");
+  script.begin().field("t").insert("t", "1", "a").rollback();
+  CHECK(steps_of(assembler, script.take()) == ".FRE");
+}
+
+TEST_CASE("statement-based changes are an error, unknown event types are not") {
+  event_assembler assembler;
+  event_script script;
+  script.statement_dml();
+  CHECK(steps_of(assembler, script.take()) == "E");
+  script.begin();
+  script.last()->set_type(static_cast<binlogdata::VEventType>(77));
+  CHECK(steps_of(assembler, script.take()) == ".");
+}
+
+TEST_CASE("a VGTID that names a shard twice is refused") {
+  event_assembler assembler;
+  event_script script;
+  script.begin().vgtid_of({{"-80", "MySQL56/x:1"}, {"-80", "MySQL56/x:2"}}).commit();
+  CHECK(steps_of(assembler, script.take()) == "..BE");
+}
