@@ -1,0 +1,510 @@
+// Compiles the columns of a FIELD event, then writes rows: the busiest code of the program.
+#include "protocol/mapping/record_encoder.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <limits>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+#include "protocol/base64.hpp"
+#include "protocol/mapping/charset.hpp"
+#include "protocol/mapping/dates.hpp"
+#include "protocol/mapping/json_string.hpp"
+#include "protocol/mapping/json_text.hpp"
+#include "protocol/mapping/numbers.hpp"
+#include "protocol/mapping/text_buffer.hpp"
+#include "protocol/mapping/wkt.hpp"
+
+namespace psource {
+namespace {
+
+constexpr std::size_t most_columns = 4096;  // MySQL's own limit
+constexpr std::size_t largest_kept_buffer = std::size_t{1} << 20;
+constexpr std::uint32_t key_flag = 2;
+constexpr std::size_t short_prefix = 32;
+
+/// What is compiled for one column of the FIELD event.
+struct column_plan {
+  /// `,"name":` (the first one without the comma), followed by zeros up to short_prefix at least, so that a
+  /// short one is copied in one go. Empty memory for columns that are not delivered.
+  std::string prefix;
+  std::size_t prefix_size = 0;
+  bool delivered = false;
+  bool key = false;
+  conversion how = conversion::base64;
+  text_decoder decoder;
+  /// ENUM and SET.
+  bool labels_arrive_as_text = false;
+  std::vector<std::string> labels;          ///< As column_type has them, UTF-8.
+  std::vector<std::string> escaped_labels;  ///< As they stand in JSON.
+  std::unordered_map<std::string_view, std::size_t> label_index;
+  /// `"name"` for meta.changes.
+  std::string quoted_name;
+};
+
+struct change {
+  std::size_t column;
+  bool nulled;
+};
+
+std::string list(const std::vector<std::string>& names) {
+  std::string text;
+  for (const auto& name : names) text.append(text.empty() ? "" : ", ").append(name);
+  return text;
+}
+
+void append_int(text_buffer& out, std::int64_t value) {
+  char* const to = out.reserve(24);
+  out.finish(std::to_chars(to, to + 24, value).ptr);
+}
+
+bool unsigned_number(std::string_view text, std::uint64_t& value) {
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  return !text.empty() && parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
+}
+
+/// A label as text: one of column_type's members already in UTF-8, else bytes in the column's character set.
+outcome append_label(text_buffer& out, column_plan& plan, std::string_view value) {
+  if (plan.decoder.is_utf8()) return append_escaped(out, value);
+  const auto found = plan.label_index.find(value);
+  if (found == plan.label_index.end()) return plan.decoder.append(out, value);
+  out.append(plan.escaped_labels[found->second]);
+  return outcome::exact;
+}
+
+outcome append_enum(text_buffer& out, column_plan& plan, std::string_view value, bool text) {
+  std::uint64_t index = 0;
+  if (text || !unsigned_number(value, index)) return append_label(out, plan, value);
+  if (index == 0) return outcome::exact;  // MySQL's '' for a value that was not a member
+  if (index > plan.escaped_labels.size()) return outcome::impossible;
+  out.append(plan.escaped_labels[static_cast<std::size_t>(index - 1)]);
+  return outcome::exact;
+}
+
+outcome append_set(text_buffer& out, column_plan& plan, std::string_view value, bool text) {
+  std::uint64_t mask = 0;
+  if (!text && unsigned_number(value, mask)) {
+    bool first = true;
+    for (std::size_t i = 0; i < plan.escaped_labels.size() && i < 64; ++i) {
+      if ((mask >> i & 1) == 0) continue;
+      mask &= ~(std::uint64_t{1} << i);
+      if (!first) out.push(',');
+      first = false;
+      out.append(plan.escaped_labels[i]);
+    }
+    return mask == 0 ? outcome::exact : outcome::repaired;
+  }
+  if (plan.decoder.is_utf8()) return append_escaped(out, value);
+  // Members in UTF-8 only if all of them are; the comma itself is two or four bytes in some character sets.
+  for (std::string_view rest = value; !rest.empty();) {
+    const auto comma = rest.find(',');
+    if (plan.label_index.find(rest.substr(0, comma)) == plan.label_index.end())
+      return plan.decoder.append(out, value);
+    rest = comma == std::string_view::npos ? std::string_view() : rest.substr(comma + 1);
+  }
+  return append_escaped(out, value);
+}
+
+/// The key column's stand-in for a date that does not exist; null would hide the row from destinations.
+std::string_view epoch(conversion how) {
+  switch (how) {
+    case conversion::date:
+      return "\"1970-01-01\"";
+    case conversion::datetime:
+      return "\"1970-01-01T00:00:00.000000\"";
+    case conversion::timestamp:
+      return "\"1970-01-01T00:00:00.000000Z\"";
+    default:
+      return {};
+  }
+}
+
+outcome append_base64_value(text_buffer& out, std::string_view bytes) {
+  char* to = out.reserve((bytes.size() + 2) / 3 * 4 + 2);
+  *to++ = '"';
+  to = write_base64(to, bytes);
+  *to++ = '"';
+  out.finish(to);
+  return outcome::exact;
+}
+
+}  // namespace
+
+struct record_encoder::impl {
+  stream_id id;
+  std::vector<column_plan> columns;
+  /// Positions of the primary-key columns in the event.
+  std::vector<bool> is_key;
+  bool has_key = false;
+  std::vector<std::string> warnings;
+
+  /// {"type":"RECORD","record":{"stream":"t","namespace":"ks","data":{
+  std::string head;
+  bool data_needs_comma = false;  ///< A table column comes before the CDC columns.
+  bool updated_at = false;
+  bool deleted_at = false;
+  bool cursor = false;
+  bool metadata = false;
+
+  text_buffer line;
+  text_buffer scratch;
+  std::vector<change> changes;
+
+  /// The CDC columns and the line's end change seldom from row to row, so they are kept as text.
+  text_buffer cdc_text;
+  text_buffer end_text;
+  bool tail_valid = false;
+  bool tail_deleted = false;
+  std::int64_t tail_cursor = 0;
+  std::int64_t tail_updated_at = 0;
+  std::int64_t tail_emitted_at = 0;
+
+  void make_tail(const record_context& context);
+  outcome append_value(column_plan& plan, std::string_view value, bool copied);
+  void append_metadata(const record_context& context);
+  void append_changes();
+  result<void> malformed(const std::string& what) const;
+  std::string add_column(column_plan& plan, const wire_column& field, const stream_shape& shape,
+                         const field_event& fields, const encoder_options& options);
+};
+
+void record_encoder::impl::make_tail(const record_context& context) {
+  cdc_text.clear();
+  bool comma = data_needs_comma;
+  const auto name = [&](const char* column) {
+    if (comma) cdc_text.push(',');
+    comma = true;
+    cdc_text.push('"');
+    cdc_text.append(column);
+    cdc_text.append("\":");
+  };
+  const auto instant = [&] {
+    cdc_text.push('"');
+    append_instant(cdc_text, context.updated_at_micros);
+    cdc_text.push('"');
+  };
+  if (updated_at) {
+    name(cdc_updated_at);
+    instant();
+  }
+  if (deleted_at) {
+    name(cdc_deleted_at);
+    if (context.deleted)
+      instant();
+    else
+      cdc_text.append("null");
+  }
+  if (cursor) {
+    name(psource::cdc_cursor);
+    append_int(cdc_text, context.cdc_cursor);
+  }
+  end_text.clear();
+  end_text.append("},\"emitted_at\":");
+  append_int(end_text, context.emitted_at_ms);
+  tail_valid = true;
+  tail_deleted = context.deleted;
+  tail_cursor = context.cdc_cursor;
+  tail_updated_at = context.updated_at_micros;
+  tail_emitted_at = context.emitted_at_ms;
+}
+
+outcome record_encoder::impl::append_value(column_plan& plan, std::string_view value, bool copied) {
+  outcome done = outcome::exact;
+  switch (plan.how) {
+    case conversion::integer:
+      return append_integer(line, value);
+    case conversion::boolean:
+      return append_boolean(line, value);
+    case conversion::decimal:
+      return append_decimal(line, value);
+    case conversion::float32:
+      return append_float32(line, value);
+    case conversion::float64:
+      return append_float64(line, value);
+    case conversion::bit_boolean:
+      return append_bit_boolean(line, value);
+    case conversion::bit_integer:
+      return append_bits(line, value);
+    case conversion::date:
+      return append_date(line, value);
+    case conversion::datetime:
+      return append_datetime(line, value, false);
+    case conversion::timestamp:
+      return append_datetime(line, value, true);
+    case conversion::time:
+      return append_time(line, value);
+    case conversion::base64:
+      return append_base64_value(line, value);
+    case conversion::float_array:
+      return append_vector(line, value);
+    case conversion::time_text:
+      line.push('"');
+      done = append_escaped(line, value);
+      break;
+    case conversion::text:
+      line.push('"');
+      done = plan.decoder.append(line, value);
+      break;
+    case conversion::enumeration:
+      line.push('"');
+      done = append_enum(line, plan, value, plan.labels_arrive_as_text || copied);
+      break;
+    case conversion::set:
+      line.push('"');
+      done = append_set(line, plan, value, plan.labels_arrive_as_text || copied);
+      break;
+    case conversion::json:
+      line.push('"');
+      done = append_json_text(line, scratch, value);
+      break;
+    case conversion::wkt:
+      line.push('"');
+      done = append_wkt(line, value);
+      break;
+  }
+  line.push('"');
+  return done;
+}
+
+void record_encoder::impl::append_metadata(const record_context& context) {
+  if (data_needs_comma || updated_at || deleted_at || cursor) line.push(',');
+  line.append("\"_planetscale_metadata\":{\"vgtid_position\":\"");
+  append_escaped(line, context.position);
+  line.append("\",\"extracted_at\":");
+  append_int(line, context.extracted_at_ns);
+  line.append(",\"sequence_number\":");
+  append_int(line, context.sequence);
+  line.push('}');
+}
+
+void record_encoder::impl::append_changes() {
+  line.append(",\"meta\":{\"changes\":[");
+  bool first = true;
+  for (const auto& entry : changes) {
+    line.append(first ? "{\"field\":" : ",{\"field\":");
+    first = false;
+    line.append(columns[entry.column].quoted_name);
+    line.append(entry.nulled ? ",\"change\":\"NULLED\"" : ",\"change\":\"TRUNCATED\"");
+    line.append(",\"reason\":\"SOURCE_SERIALIZATION_ERROR\"}");
+  }
+  line.append("]}");
+}
+
+result<void> record_encoder::impl::malformed(const std::string& what) const {
+  failure f{error_code::response_malformed, "A row of table " + id.to_string() + " " + what + ".", {}, id};
+  return fail(std::move(f));
+}
+
+/// Fills in a plan; returns a warning, or an empty text.
+std::string record_encoder::impl::add_column(column_plan& plan, const wire_column& field,
+                                             const stream_shape& shape, const field_event& fields,
+                                             const encoder_options& options) {
+  const column_definition* const known = shape.table.find(field.name);
+  column_type type;
+  std::string type_text = field.column_type;
+  if (type_text.empty() && known != nullptr) type_text = known->column_type;
+  type = type_text.empty() ? column_type_of_number(field.type, field.charset) : parse_column_type(type_text);
+  plan.how = map_type(type, options.types).how;
+
+  const std::string place = "Column " + field.name + " of " + id.to_string();
+  if (type.kind == type_kind::unknown) {
+    return place + " has a type that this version does not know (" +
+           (type_text.empty() ? "number " + std::to_string(field.type) : type_text) +
+           "). Its values are delivered as base64.";
+  }
+  const bool label = plan.how == conversion::enumeration || plan.how == conversion::set;
+  if (plan.how != conversion::text && !label) return {};
+
+  std::string charset = known == nullptr ? std::string() : known->character_set;
+  if (charset.empty()) charset = std::string(charset_of_collation(field.charset));
+  plan.decoder = text_decoder::for_charset(charset);
+  if (label) {
+    plan.labels_arrive_as_text = fields.enum_set_string_values;
+    plan.labels = std::move(type.members);
+    for (const auto& member : plan.labels) {
+      const std::string quoted = quoted_json(member);
+      plan.escaped_labels.push_back(quoted.substr(1, quoted.size() - 2));
+      plan.label_index.emplace(member, plan.escaped_labels.size() - 1);
+    }
+  }
+  if (!plan.decoder.known()) {
+    return place + " is in the character set " + charset +
+           ", which cannot be decoded here. Its letters outside ASCII are replaced by U+FFFD.";
+  }
+  if (charset.empty()) {
+    return place + " has a character set that neither discovery nor Vitess names (collation " +
+           std::to_string(field.charset) + "). It is read as UTF-8.";
+  }
+  return {};
+}
+
+record_encoder::record_encoder(std::unique_ptr<impl> state) : impl_(std::move(state)) {}
+record_encoder::record_encoder(record_encoder&&) noexcept = default;
+record_encoder& record_encoder::operator=(record_encoder&&) noexcept = default;
+record_encoder::~record_encoder() = default;
+
+result<record_encoder> record_encoder::compile(const stream_shape& shape, const field_event& fields,
+                                               const encoder_options& options) {
+  const auto refuse = [&](error_code code, std::string message) {
+    return fail(failure{code, std::move(message), {}, shape.id});
+  };
+  const std::string where = "table " + shape.id.to_string();
+  if (fields.columns.empty() || fields.columns.size() > most_columns)
+    return refuse(error_code::response_malformed, "The server describes " + where + " with " +
+                                                      std::to_string(fields.columns.size()) + " columns.");
+
+  auto state = std::make_unique<impl>();
+  state->id = shape.id;
+  const bool everything = shape.selected.empty();
+  const std::unordered_set<std::string> selected(shape.selected.begin(), shape.selected.end());
+  const auto wants = [&](const std::string& name) { return everything || selected.count(name) != 0; };
+  state->updated_at = selected.count(cdc_updated_at) != 0;
+  state->deleted_at = selected.count(cdc_deleted_at) != 0;
+  state->cursor = selected.count(cdc_cursor) != 0;
+  state->metadata = options.include_metadata && selected.count(planetscale_metadata) != 0;
+
+  const std::unordered_set<std::string> primary_key(shape.table.primary_key.begin(),
+                                                    shape.table.primary_key.end());
+  std::unordered_set<std::string> seen;
+  std::vector<std::string> unselected;
+  std::vector<std::string> reserved;
+  state->columns.resize(fields.columns.size());
+  state->is_key.resize(fields.columns.size());
+  for (std::size_t i = 0; i < fields.columns.size(); ++i) {
+    const wire_column& field = fields.columns[i];
+    column_plan& plan = state->columns[i];
+    if (!field.name.empty() && field.name.front() == '@')
+      return refuse(
+          error_code::schema_incompatible,
+          "The shape of " + where +
+              " has changed since the saved position, and Vitess can no longer tell which value of the old "
+              "changes belongs to which column. Refresh this stream: it is then copied again.");
+    if (!seen.insert(field.name).second)
+      return refuse(error_code::response_malformed,
+                    "The server names a column of " + where + " twice: " + field.name + ".");
+    plan.key = primary_key.empty() ? (field.flags & key_flag) != 0 : primary_key.count(field.name) != 0;
+    state->is_key[i] = plan.key;
+    state->has_key = state->has_key || plan.key;
+    if (is_reserved_column(field.name, options.include_metadata)) {
+      reserved.push_back(field.name);
+      continue;
+    }
+    if (!wants(field.name)) {
+      unselected.push_back(field.name);
+      continue;
+    }
+    plan.delivered = true;
+    std::string warning = state->add_column(plan, field, shape, fields, options);
+    if (!warning.empty()) state->warnings.push_back(std::move(warning));
+    plan.quoted_name = quoted_json(field.name);
+    plan.prefix = (state->data_needs_comma ? "," : "") + plan.quoted_name + ":";
+    plan.prefix_size = plan.prefix.size();
+    plan.prefix.resize(std::max(plan.prefix_size, short_prefix));
+    state->data_needs_comma = true;
+  }
+
+  std::vector<std::string> lost;
+  for (const auto& name : shape.selected)
+    if (seen.count(name) == 0 && !is_reserved_column(name, true)) lost.push_back(name);
+  if (!state->data_needs_comma && !state->updated_at && !state->deleted_at && !state->cursor &&
+      !state->metadata)
+    return refuse(error_code::schema_incompatible, "None of the columns that the catalog selects exists in " +
+                                                       where + " any more (" + list(lost) +
+                                                       "). Refresh the schema of the connection.");
+  if (!unselected.empty())
+    state->warnings.push_back("The catalog does not select every column of " + shape.id.to_string() +
+                              ". Not delivered: " + list(unselected) + ".");
+  if (!lost.empty())
+    state->warnings.push_back("The catalog has columns that " + where + " no longer has: " + list(lost) +
+                              ". Refresh the schema of the connection.");
+  if (!reserved.empty())
+    state->warnings.push_back(
+        "Columns of " + where +
+        " have names that this source uses itself and are not delivered: " + list(reserved) + ".");
+
+  state->head = "{\"type\":\"RECORD\",\"record\":{\"stream\":" + quoted_json(shape.id.table.str()) +
+                ",\"namespace\":" + quoted_json(shape.id.keyspace.str()) + ",\"data\":{";
+  state->changes.reserve(fields.columns.size());
+  return record_encoder(std::move(state));
+}
+
+result<void> record_encoder::append_record(std::string& out, const row_view& row,
+                                           const record_context& context) {
+  impl& self = *impl_;
+  if (!row.present || (context.deleted && !self.deleted_at))
+    return fail(failure{
+        error_code::internal,
+        "A row of table " + self.id.to_string() + " was to be delivered that has no image to deliver.",
+        {},
+        self.id});
+  text_buffer& line = self.line;
+  line.clear();
+  self.changes.clear();
+  line.append(self.head);
+
+  value_reader values(row);
+  for (std::size_t i = 0; i < self.columns.size(); ++i) {
+    if (!values.next()) return self.malformed("has fewer values than the table has columns, or broken ones");
+    column_plan& plan = self.columns[i];
+    if (!plan.delivered) continue;
+    char* to = line.reserve(std::max(plan.prefix_size, short_prefix));
+    if (plan.prefix_size <= short_prefix)
+      std::memcpy(to, plan.prefix.data(), short_prefix);
+    else
+      std::memcpy(to, plan.prefix.data(), plan.prefix_size);
+    line.finish(to + plan.prefix_size);
+    if (values.is_null()) {
+      line.append("null");
+      continue;
+    }
+    const std::size_t before = line.size();
+    const outcome done = self.append_value(plan, values.value(), context.copied);
+    if (done == outcome::exact) continue;
+    bool nulled = false;
+    if (done == outcome::impossible) {
+      line.truncate(before);
+      const std::string_view stand_in = plan.key ? epoch(plan.how) : std::string_view();
+      nulled = stand_in.empty();
+      line.append(nulled ? std::string_view("null") : stand_in);
+    }
+    self.changes.push_back({i, nulled});
+  }
+  if (values.next() || !values.ok())
+    return self.malformed("has more values than the table has columns, or broken ones");
+
+  if (!self.tail_valid || context.emitted_at_ms != self.tail_emitted_at ||
+      context.cdc_cursor != self.tail_cursor || context.updated_at_micros != self.tail_updated_at ||
+      context.deleted != self.tail_deleted)
+    self.make_tail(context);
+  line.append(self.cdc_text.view());
+  if (self.metadata) self.append_metadata(context);
+  line.append(self.end_text.view());
+  if (!self.changes.empty()) self.append_changes();
+  line.append("}}\n");
+  out.append(line.view());
+  if (line.capacity() > largest_kept_buffer) line.release();
+  if (self.scratch.capacity() > largest_kept_buffer) self.scratch.release();
+  return {};
+}
+
+bool record_encoder::delivers_deletes() const { return impl_->deleted_at; }
+
+bool record_encoder::same_key(const row_view& before, const row_view& after) const {
+  if (!impl_->has_key || !before.present || !after.present) return true;
+  value_reader old_values(before);
+  value_reader new_values(after);
+  for (const bool key : impl_->is_key) {
+    if (!old_values.next() || !new_values.next()) return true;
+    if (key && !old_values.is_null() && !new_values.is_null() && old_values.value() != new_values.value())
+      return false;
+  }
+  return true;
+}
+
+std::size_t record_encoder::column_count() const { return impl_->columns.size(); }
+const std::vector<std::string>& record_encoder::warnings() const { return impl_->warnings; }
+
+}  // namespace psource
