@@ -1,0 +1,81 @@
+// VStream calls over gRPC: the real implementation of clients/vstream.hpp. No gRPC header is needed to use it.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "clients/connection.hpp"
+#include "clients/vstream.hpp"
+#include "protocol/failure.hpp"
+
+namespace psource {
+
+/// How many connections to open, and whether gRPC may widen its windows by measuring the line.
+struct channel_plan {
+  unsigned channels = 1;
+  /// With many stopped streams the measured windows take gigabytes; with few, a long line needs them.
+  bool bdp_probe = true;
+};
+
+/// The plan for so many streams at once: max(ceil(streams / 90), min(streams, 4)) channels, at least one, because
+/// servers allow about 100 calls per connection and say nothing when more wait; probing up to 8 streams. Pure.
+channel_plan plan_channels(unsigned streams);
+
+/// Bounds of one call.
+struct transport_limits {
+  /// A larger response ends its stream with RESOURCE_EXHAUSTED. Bytes.
+  std::size_t receive_limit = std::size_t{128} << 20;
+  /// A call reads on while less than this is read and not taken. Bytes.
+  std::size_t read_ahead = std::size_t{64} << 10;
+};
+
+/// Opens VStream calls over its own channels. Thread-safe.
+///
+/// Shutdown: cancel or drop all calls, wait_until_idle(), then end what the listeners talk to, then drop the client.
+/// The last reference to the client must not be dropped by a listener.
+class grpc_vstream_client final : public vstream_client {
+ public:
+  /// Connects to nothing yet: the first call does. Errors: config_invalid (host, credentials that cannot be sent,
+  /// PEM texts), tls_failed (no root certificates on this system).
+  static result<std::shared_ptr<grpc_vstream_client>> make(const connection_settings& settings, channel_plan plan,
+                                                           transport_limits limits = {});
+  /// Cancels what still runs and waits for its end.
+  ~grpc_vstream_client() override;
+
+  /// Goes to the channel with the fewest running calls. A channel whose last attempt to connect failed is replaced
+  /// first, so a retry never waits for gRPC's own back-off. The listener may hear before open() has returned.
+  std::unique_ptr<vstream_call> open(vstream_request request, std::shared_ptr<vstream_listener> listener) override;
+
+  /// Calls opened from now on use fresh channels (name look-up included). Running calls keep theirs.
+  void reconnect();
+
+  /// Waits until every call's on_end() has returned and its resources are freed. False when the time is over.
+  /// Not from a listener.
+  bool wait_until_idle(std::chrono::milliseconds timeout);
+
+  /// Calls whose on_end() has not returned yet.
+  std::size_t running_calls() const;
+  /// Bytes that were read ahead and not taken yet, over all calls.
+  std::size_t held_bytes() const;
+
+ private:
+  class hub;
+  class running_call;
+  class call_handle;
+  explicit grpc_vstream_client(std::shared_ptr<hub> hub);
+  std::shared_ptr<hub> hub_;
+};
+
+/// gRPC writes errors of its own to a log of the process, by default stderr. The first make() takes that log over:
+/// errors go to this sink (any thread; must not block), everything else is dropped. An empty sink drops all.
+void set_grpc_log_sink(std::function<void(std::string_view line)> sink);
+
+/// The newest line about TLS that gRPC logged in this process, or empty. For diagnosis: a call's status often only
+/// says that connecting failed.
+std::string last_grpc_tls_error();
+
+}  // namespace psource

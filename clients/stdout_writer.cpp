@@ -1,0 +1,238 @@
+// The one owner of standard output.
+#include "clients/stdout_writer.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+namespace psource {
+namespace {
+
+constexpr std::size_t buffers_per_call = 16;
+constexpr int wanted_pipe_size = 1 << 20;
+
+int interrupt_signal() { return SIGRTMIN + 3; }
+extern "C" void do_nothing(int) {}
+
+class descriptor_file final : public output_file {
+ public:
+  explicit descriptor_file(int fd) : fd_(fd) {
+    struct stat info {};
+    if (fstat(fd_, &info) == 0 && S_ISFIFO(info.st_mode)) {
+      fcntl(fd_, F_SETPIPE_SZ, wanted_pipe_size);  // Only a matter of speed.
+    }
+    // Without SA_RESTART, so that the signal ends a blocked write, which then tells how much it wrote.
+    struct sigaction action {};
+    action.sa_handler = do_nothing;
+    sigemptyset(&action.sa_mask);
+    sigaction(interrupt_signal(), &action, nullptr);
+  }
+
+  ssize_t writev(const iovec* parts, int count) override {
+    const ssize_t n = ::writev(fd_, parts, count);
+    return n < 0 ? -errno : n;
+  }
+
+  void wait_writable() override {
+    pollfd p{fd_, POLLOUT, 0};
+    poll(&p, 1, -1);
+  }
+
+  void interrupt(pthread_t writer) override { pthread_kill(writer, interrupt_signal()); }
+
+ private:
+  const int fd_;
+};
+
+failure failure_of(int error) {
+  failure f;
+  f.detail = std::strerror(error);
+  if (error == EPIPE) {
+    f.code = error_code::output_closed;
+    f.message = "Nobody reads standard output any more.";
+  } else {
+    f.code = error_code::output_failed;
+    f.message = "Standard output cannot be written: " + f.detail + ".";
+  }
+  return f;
+}
+
+// Signals belong to other threads; SIGPIPE stays pending here, so that EPIPE arrives as an error.
+void keep_signals_away() {
+  sigset_t mask;
+  sigfillset(&mask);
+  sigdelset(&mask, interrupt_signal());
+  for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) {
+    sigdelset(&mask, fault);
+  }
+  pthread_sigmask(SIG_SETMASK, &mask, nullptr);
+}
+
+}  // namespace
+
+std::unique_ptr<output_file> open_output_file(int fd) { return std::make_unique<descriptor_file>(fd); }
+
+stdout_writer::stdout_writer(std::unique_ptr<output_file> file, std::shared_ptr<output_listener> listener)
+    : file_(std::move(file)), listener_(std::move(listener)), last_progress_(std::chrono::steady_clock::now()) {
+  thread_ = std::thread([this] { run(); });
+}
+
+stdout_writer::~stdout_writer() {
+  if (thread_.joinable()) {
+    // Nobody is left to hear it.
+    static_cast<void>(close(std::chrono::milliseconds(0)));
+  }
+}
+
+void stdout_writer::write(std::shared_ptr<const std::string> bytes, std::uint64_t ticket) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (failed_ || closing_) {
+    return;
+  }
+  if (queued_ == 0) {
+    last_progress_ = std::chrono::steady_clock::now();
+  }
+  queued_ += bytes->size();
+  queue_.push_back(item{std::move(bytes), ticket});
+  work_.notify_one();
+}
+
+std::size_t stdout_writer::queued_bytes() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return queued_;
+}
+
+std::uint64_t stdout_writer::bytes_written() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return written_;
+}
+
+std::chrono::milliseconds stdout_writer::stuck_time() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (queued_ == 0 || failed_) {
+    return std::chrono::milliseconds(0);
+  }
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - last_progress_);
+}
+
+result<void> stdout_writer::close(std::chrono::milliseconds limit) {
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    closing_ = true;
+    work_.notify_one();
+    if (!stopped_.wait_for(lock, limit, [this] { return finished_; })) {
+      abandoned_ = true;
+      work_.notify_one();
+      // Again and again, because a signal that comes just before the write blocks is lost.
+      while (!finished_) {
+        file_->interrupt(thread_.native_handle());
+        stopped_.wait_for(lock, std::chrono::milliseconds(10), [this] { return finished_; });
+      }
+    }
+  }
+  thread_.join();
+  if (failed_) {
+    return fail(*failed_);
+  }
+  if (queued_ != 0) {
+    return fail(error_code::output_failed, "Standard output did not take the last " + std::to_string(queued_) +
+                                               " bytes in time; its last line may be cut.");
+  }
+  return {};
+}
+
+void stdout_writer::run() {
+  keep_signals_away();
+  while (write_some()) {
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  finished_ = true;
+  stopped_.notify_all();
+}
+
+// One call of writev and what follows from it. False when the thread should end.
+bool stdout_writer::write_some() {
+  std::array<iovec, buffers_per_call> parts;
+  int count = 0;
+  std::size_t offered = 0;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    work_.wait(lock, [this] { return !queue_.empty() || closing_; });
+    if (abandoned_ || queue_.empty()) {
+      return false;
+    }
+    std::size_t skip = front_written_;
+    for (const item& i : queue_) {
+      if (static_cast<std::size_t>(count) == parts.size()) {
+        break;
+      }
+      // writev does not write to it.
+      parts[static_cast<std::size_t>(count)].iov_base = const_cast<char*>(i.bytes->data() + skip);
+      parts[static_cast<std::size_t>(count)].iov_len = i.bytes->size() - skip;
+      offered += i.bytes->size() - skip;
+      skip = 0;
+      ++count;
+    }
+  }
+
+  ssize_t n = 0;
+  if (offered > 0) {
+    n = file_->writev(parts.data(), count);
+  }
+  if (n == -EINTR) {
+    return true;
+  }
+  if (n == -EAGAIN || n == -EWOULDBLOCK) {
+    file_->wait_writable();
+    return true;
+  }
+  if (n < 0 || (n == 0 && offered > 0) || static_cast<std::size_t>(n) > offered) {
+    fail_with(failure_of(n < 0 ? static_cast<int>(-n) : EIO));
+    return false;
+  }
+
+  std::vector<std::uint64_t> tickets;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    std::size_t left = static_cast<std::size_t>(n);
+    queued_ -= left;
+    written_ += left;
+    last_progress_ = std::chrono::steady_clock::now();
+    for (int i = 0; i < count; ++i) {
+      const std::size_t rest = queue_.front().bytes->size() - front_written_;
+      if (rest > left) {
+        front_written_ += left;
+        break;
+      }
+      left -= rest;
+      front_written_ = 0;
+      tickets.push_back(queue_.front().ticket);
+      queue_.pop_front();
+    }
+  }
+  for (std::uint64_t ticket : tickets) {
+    listener_->on_written(ticket);
+  }
+  return true;
+}
+
+void stdout_writer::fail_with(failure what) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    failed_ = what;
+    queue_.clear();
+    queued_ = 0;
+    front_written_ = 0;
+  }
+  listener_->on_failed(std::move(what));
+}
+
+}  // namespace psource

@@ -1,0 +1,92 @@
+// The one owner of standard output: a thread that writes finished lines with writev.
+#pragma once
+
+#include <pthread.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "protocol/failure.hpp"
+#include "sync/output.hpp"
+
+namespace psource {
+
+/// The system calls of the writer, so that tests can make them fail. All but interrupt() run on the writer's thread.
+class output_file {
+ public:
+  virtual ~output_file() = default;
+  /// As writev(2), but returns -errno instead of setting errno. May block.
+  virtual ssize_t writev(const iovec* parts, int count) = 0;
+  /// Waits until a write could succeed or something interrupts; called after -EAGAIN.
+  virtual void wait_writable() = 0;
+  /// Makes a blocked writev() or wait_writable() of that thread return soon. May be called again and again.
+  virtual void interrupt(pthread_t writer) = 0;
+};
+
+/// The real calls on a descriptor, which is not closed at the end. Widens a pipe to 1 MiB where the system allows it.
+/// Takes the signal SIGRTMIN+3 for interrupt().
+std::unique_ptr<output_file> open_output_file(int fd);
+
+/// Writes buffers in order on a thread of its own. Handles short writes, EINTR and EAGAIN; EPIPE is output_closed, any
+/// other error output_failed. After a failure nothing more is written, so what was written ends where the failure hit.
+class stdout_writer final : public output {
+ public:
+  /// Starts the thread. The listener is kept until the thread ended.
+  stdout_writer(std::unique_ptr<output_file> file, std::shared_ptr<output_listener> listener);
+  /// As close() with no time left.
+  ~stdout_writer() override;
+  stdout_writer(const stdout_writer&) = delete;
+  stdout_writer& operator=(const stdout_writer&) = delete;
+
+  void write(std::shared_ptr<const std::string> bytes, std::uint64_t ticket) override;
+  std::size_t queued_bytes() const override;
+
+  /// Bytes written so far. Any thread.
+  std::uint64_t bytes_written() const;
+  /// For how long bytes have been waiting without a single one being taken; 0 while nothing waits. Any thread.
+  std::chrono::milliseconds stuck_time() const;
+
+  /// Writes what is queued, ends the thread and waits for it; buffers that come later are dropped. When `limit` passes
+  /// first, the write under way is interrupted, possibly inside a line, and the rest is dropped.
+  /// Error: the failure that the listener heard, or output_failed when the time was over. Blocking; once, and not from
+  /// the listener.
+  result<void> close(std::chrono::milliseconds limit);
+
+ private:
+  struct item {
+    std::shared_ptr<const std::string> bytes;
+    std::uint64_t ticket = 0;
+  };
+  void run();
+  bool write_some();
+  void fail_with(failure what);
+
+  const std::unique_ptr<output_file> file_;
+  const std::shared_ptr<output_listener> listener_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable work_;     // There is something to write, or the end has come.
+  std::condition_variable stopped_;  // The thread is done.
+  std::deque<item> queue_;
+  std::size_t front_written_ = 0;  // Bytes of queue_.front() that are out already.
+  std::size_t queued_ = 0;
+  std::uint64_t written_ = 0;
+  std::chrono::steady_clock::time_point last_progress_;
+  bool closing_ = false;    // No more buffers; end when the queue is empty.
+  bool abandoned_ = false;  // End now.
+  bool finished_ = false;
+  std::optional<failure> failed_;
+  std::thread thread_;
+};
+
+}  // namespace psource

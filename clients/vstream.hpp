@@ -1,0 +1,66 @@
+// The seam between the engine and the database's streams: bytes in, bytes out, no gRPC in sight.
+//
+// The gRPC implementation is clients/grpc_vstream.hpp; simulations implement the same interface with scripted bytes.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "protocol/failure.hpp"
+#include "protocol/names.hpp"
+#include "protocol/vitess/tablet_type.hpp"
+
+namespace psource {
+
+/// One owned, contiguous, serialized vtgate.VStreamResponse.
+using response_buffer = std::shared_ptr<const std::string>;
+
+/// How a stream ended. `status_code` is the gRPC status number (0 = the server closed the stream in good order).
+struct stream_end {
+  int status_code = 0;
+  /// The server's text, word for word.
+  std::string message;
+  /// The call was ended by our own cancel().
+  bool cancelled_by_us = false;
+};
+
+/// Hears what happens to a call. All functions run on a thread of the transport and must not block.
+class vstream_listener {
+ public:
+  virtual ~vstream_listener() = default;
+  /// At least one response can be taken. Once per burst: it is not called again before take() has returned nullptr.
+  virtual void on_ready() = 0;
+  /// The call is over. Exactly once per open(), last; responses that were read before can still be taken.
+  virtual void on_end(stream_end end) = 0;
+};
+
+/// One running VStream call. Handle functions may be called from any thread. Dropping the handle cancels the call;
+/// the transport keeps what it needs until the end was told.
+class vstream_call {
+ public:
+  virtual ~vstream_call() = default;
+  /// The next response, or nullptr when none is ready now (on_ready() will tell when one is). The transport reads ahead
+  /// while less than 64 KiB is ready, so not taking is what holds the server back.
+  virtual response_buffer take() = 0;
+  /// Asks the call to end; on_end() follows. May be repeated.
+  virtual void cancel() = 0;
+};
+
+/// A request in serialized form: the bytes of a vtgate.VStreamRequest.
+struct vstream_request {
+  std::string bytes;
+};
+
+/// Opens calls. Thread-safe.
+class vstream_client {
+ public:
+  virtual ~vstream_client() = default;
+  /// Starts a call at once and returns without waiting. The listener is shared with the transport until on_end() returned.
+  virtual std::unique_ptr<vstream_call> open(vstream_request request, std::shared_ptr<vstream_listener> listener) = 0;
+};
+
+}  // namespace psource

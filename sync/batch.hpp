@@ -1,0 +1,82 @@
+// What a stream reader hands to the emitter: finished JSON lines, and where the cursors stand after them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "protocol/names.hpp"
+
+namespace psource {
+
+/// Index of an Airbyte stream in the configured catalog's order.
+using stream_index = std::size_t;
+
+/// Where one table stands on one shard. Mirrors psdbconnect.TableCursor (docs/state.md).
+struct shard_cursor {
+  /// "MySQL56/…"; empty = the copy has not begun (or has to start over).
+  std::string position;
+  /// Serialized query.QueryResult of the last copied primary key; empty unless a copy is under way.
+  std::string lastpk;
+  /// The largest `_ab_cdc_cursor` given out for this table and shard; 0 = none yet.
+  std::int64_t cdc_cursor = 0;
+
+  friend bool operator==(const shard_cursor& a, const shard_cursor& b) {
+    return a.position == b.position && a.lastpk == b.lastpk && a.cdc_cursor == b.cdc_cursor;
+  }
+};
+
+struct record_count {
+  stream_index stream = 0;
+  std::uint64_t records = 0;
+};
+
+/// The cursor of one table and shard that holds once the batch's lines (and all before) are written.
+struct cursor_move {
+  stream_index stream = 0;
+  shard_name shard;
+  shard_cursor cursor;
+};
+
+/// A table's shard that a reshard has replaced by others.
+struct shard_removal {
+  stream_index stream = 0;
+  shard_name shard;
+};
+
+/// One unit on its way from a reader to standard output. Owned by one side at a time: the reader fills it, the emitter
+/// writes it and gives it back.
+struct batch {
+  /// Whole RECORD lines. At most `capacity` bytes, but for a single larger record.
+  std::string lines;
+  std::vector<record_count> counts;
+  std::vector<shard_removal> removals;
+  std::vector<cursor_move> moves;
+  /// For people: what the user should know, once each.
+  std::vector<std::string> warnings;
+  /// Commit time of the newest transaction in it, seconds since 1970; 0 = none.
+  std::int64_t newest_commit_seconds = 0;
+
+  static constexpr std::size_t capacity = 128 * 1024;
+
+  bool empty() const { return lines.empty() && moves.empty() && removals.empty() && warnings.empty(); }
+  void clear() {
+    lines.clear();
+    counts.clear();
+    removals.clear();
+    moves.clear();
+    warnings.clear();
+    newest_commit_seconds = 0;
+  }
+  void count(stream_index stream, std::uint64_t records) {
+    for (auto& entry : counts)
+      if (entry.stream == stream) {
+        entry.records += records;
+        return;
+      }
+    counts.push_back({stream, records});
+  }
+};
+
+}  // namespace psource

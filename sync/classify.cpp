@@ -1,0 +1,153 @@
+// The table of texts behind classify.hpp.
+#include "sync/classify.hpp"
+
+#include <algorithm>
+#include <array>
+#include <initializer_list>
+#include <string_view>
+
+namespace psource {
+
+namespace {
+
+// Numbers of gRPC status codes (grpc.io, "Status codes").
+constexpr int status_ok = 0;
+constexpr int status_unknown = 2;
+constexpr int status_deadline_exceeded = 4;
+constexpr int status_permission_denied = 7;
+constexpr int status_resource_exhausted = 8;
+constexpr int status_unimplemented = 12;
+constexpr int status_unavailable = 14;
+constexpr int status_unauthenticated = 16;
+
+bool has(std::string_view text, std::initializer_list<std::string_view> needles) {
+  return std::any_of(needles.begin(), needles.end(),
+                     [text](std::string_view needle) { return text.find(needle) != std::string_view::npos; });
+}
+
+// The message of a server may be some KiB long; people need its end, where the cause stands.
+std::string shorten(const std::string& text) {
+  constexpr std::size_t limit = 600;
+  if (text.size() <= limit) return text;
+  return "…" + text.substr(text.size() - limit);
+}
+
+// "table customers is not present in the database" → customers
+std::string table_in(const std::string& text, std::string_view before, std::string_view after) {
+  const auto start = text.find(before);
+  if (start == std::string::npos) return {};
+  const auto from = start + before.size();
+  const auto end = after.empty() ? text.find_first_of(" ,:;", from) : text.find(after, from);
+  if (end == std::string::npos && !after.empty()) return {};
+  std::string name = text.substr(from, end == std::string::npos ? end : end - from);
+  if (name.find(' ') != std::string::npos) return {};
+  return name;
+}
+
+}  // namespace
+
+failure classify_stream_end(const stream_end& end, const stream_place& place) {
+  const std::string& text = end.message;
+  const std::string where = place.shard.to_string();
+  const auto make = [&](error_code code, std::string message) {
+    return failure{code, std::move(message), text, std::nullopt};
+  };
+  const auto of_table = [&](error_code code, const std::string& table, std::string message) {
+    failure problem = make(code, std::move(message));
+    if (!table.empty()) problem.stream = stream_id{place.shard.keyspace, table_name(table)};
+    return problem;
+  };
+
+  if (end.status_code == status_ok)
+    return make(error_code::stream_broken, "The server closed the stream of " + where + " before its end was reached.");
+  if (end.status_code == status_unauthenticated || end.status_code == status_permission_denied)
+    return make(error_code::credentials_refused,
+                "The server refused the user name or password for " + where + " (" + shorten(text) +
+                    "). Check `username` and `password`, and that they may read this branch.");
+  if (end.status_code == status_unimplemented)
+    return make(error_code::vstream_unavailable,
+                "The server at this host and port does not offer VStream. Check `host` and `port` (vtgate's gRPC port), "
+                "and that the branch has VStream enabled.");
+  if (has(text, {"larger than max", "message size"}) || end.status_code == status_resource_exhausted)
+    return make(error_code::response_too_large,
+                "A response of " + where + " is larger than the connector or the server allows (" + shorten(text) +
+                    "). A single row of this size cannot be read; deselect the column or table.");
+  if (has(text, {"purged required binary logs", "errno 1236", "errno 1789", "binary logs have been purged"}))
+    return make(error_code::position_lost,
+                "The binary logs that the saved position of " + where + " needs were purged.");
+  if (has(text, {"not all journaling participants"}))
+    return make(error_code::shards_changed, "The keyspace " + place.shard.keyspace.str() +
+                                                " was resharded and its shards have to be read together from now on.");
+  if (has(text, {"shard provided in VGTID"}))
+    return make(error_code::shards_changed,
+                "The shard " + where + " no longer exists: the keyspace was resharded and the old shard removed.");
+  if (has(text, {"node doesn't exist: keyspaces/"}))
+    return make(error_code::keyspace_unknown,
+                "The branch has no keyspace \"" + place.shard.keyspace.str() + "\". Check `database`.");
+  if (has(text, {"could not decode position", "unknown GTIDSet flavor"}))
+    return make(error_code::position_foreign, "The server does not understand the saved position of " + where + ".");
+  if (has(text, {"failed to find a"}) && has(text, {"tablet for VStream"})) {
+    // A position that the server cannot serve (purged, or not its own) ends in this text, too.
+    return make(error_code::tablet_type_missing,
+                "No " + std::string(to_string(place.tablet)) + " tablet of " + where +
+                    " could serve the stream. Check `use_replica` and `use_rdonly` against the tablets of the branch" +
+                    (place.has_position ? "; or the saved position can no longer be read there." : "."));
+  }
+  if (has(text, {"is not present in the database"})) {
+    const std::string table = table_in(text, "table ", " is not present");
+    return of_table(error_code::table_missing, table,
+                    "The table " + place.shard.keyspace.str() + "." + table + " does not exist on " + where +
+                        ". Refresh the connection's schema and deselect it.");
+  }
+  if (has(text, {"has no fields defined", "cannot build a row streamer plan", "lastpk value was provided"})) {
+    return of_table(error_code::lastpk_refused, table_in(text, "lastpk for table ", {}),
+                    "The server refuses to resume a copy on " + where + ": the primary key has changed.");
+  }
+  if (has(text, {"failed to reload schema after DDL"}))
+    return make(error_code::stream_broken, "The server was reloading the schema of " + where + " after a DDL.");
+  if (has(text, {"cannot determine table columns for ", "unknown table ", "cannot use column names in vstream filter",
+                 "failed to build table replication plan"})) {
+    std::string table = table_in(text, "cannot determine table columns for ", ":");
+    if (table.empty()) table = table_in(text, "replication plan for table ", {});
+    return of_table(error_code::schema_incompatible, table,
+                    "Vitess cannot match older changes of " + place.shard.keyspace.str() +
+                        (table.empty() ? std::string() : "." + table) + " on " + where +
+                        " with the table's present columns. Turn on --track-schema-versions for the tablets, or "
+                        "re-synchronise the table (\"Refresh and remove records\").");
+  }
+  if (has(text, {"errno 3024", "maximum statement execution time exceeded"}))
+    return make(error_code::copy_time_limit, "The server ended the copy query of " + where + " at its time limit.");
+  if (end.status_code == status_unavailable || end.status_code == status_deadline_exceeded) {
+    if (has(text, {"SSL", "TLS", "ssl", "handshake", "certificate"}))
+      return make(error_code::tls_failed, "The TLS handshake for " + where + " failed (" + shorten(text) + ").");
+    return make(error_code::stream_broken, "The connection of " + where + " broke (" + shorten(text) + ").");
+  }
+  if (end.status_code == status_unknown && has(text, {"Stream removed"}))
+    return make(error_code::stream_broken, "The connection of " + where + " broke (" + shorten(text) + ").");
+  return make(error_code::stream_broken, "The stream of " + where + " ended with: " + shorten(text) + ".");
+}
+
+bool is_retryable(error_code code) {
+  switch (code) {
+    case error_code::host_unreachable:
+    case error_code::stream_broken:
+    case error_code::stream_stalled:
+    case error_code::copy_time_limit:
+    case error_code::response_malformed:
+    case error_code::tablet_type_missing:
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::chrono::milliseconds retry_delay(unsigned attempt, double jitter) {
+  constexpr double first = 1000.0;
+  constexpr double longest = 60000.0;
+  double delay = first;
+  for (unsigned i = 1; i < attempt && delay < longest; ++i) delay *= 2;
+  delay = std::min(delay, longest);
+  return std::chrono::milliseconds(static_cast<std::int64_t>(delay * (0.5 + jitter / 2)));
+}
+
+}  // namespace psource

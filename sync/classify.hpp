@@ -1,0 +1,33 @@
+// From the words of servers to failures: one function for stream ends, one for what may be tried again.
+//
+// The texts come from Vitess 18 to 24 and MySQL (docs/troubleshooting.md lists them by message).
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "clients/vstream.hpp"
+#include "protocol/failure.hpp"
+
+namespace psource {
+
+/// Where a stream was when it ended; goes into the sentence.
+struct stream_place {
+  shard_id shard;
+  tablet_type tablet = tablet_type::primary;
+  /// The request had a position (not a copy from the start, not "current").
+  bool has_position = false;
+};
+
+/// What a stream's end means. Total: an unknown text becomes stream_broken with the server's words.
+failure classify_stream_end(const stream_end& end, const stream_place& place);
+
+/// Trying again may help: the reader reconnects, with back-off.
+bool is_retryable(error_code code);
+
+/// How long to wait before attempt `attempt` (1 = the first retry): 1 s doubled up to 60 s, between half and all of it
+/// by `jitter` in [0, 1).
+std::chrono::milliseconds retry_delay(unsigned attempt, double jitter);
+
+}  // namespace psource

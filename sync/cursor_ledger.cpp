@@ -1,0 +1,86 @@
+// Implementation of cursor_ledger.hpp.
+#include "sync/cursor_ledger.hpp"
+
+#include "protocol/airbyte/messages.hpp"
+#include "protocol/vitess/cursor.hpp"
+
+namespace psource {
+
+cursor_ledger::cursor_ledger(std::vector<ledger_stream> streams, checkpoint_policy policy, steady_time now)
+    : policy_(policy) {
+  for (auto& stream : streams) {
+    stream_book book;
+    book.id = std::move(stream.id);
+    book.cursors = std::move(stream.cursors);
+    book.full_refresh = stream.full_refresh;
+    book.last_state = now;
+    books_.push_back(std::move(book));
+  }
+}
+
+void cursor_ledger::book(const batch& written) {
+  for (const auto& count : written.counts) {
+    books_[count.stream].records += count.records;
+    books_[count.stream].total += count.records;
+  }
+  for (const auto& removal : written.removals) {
+    stream_book& book = books_[removal.stream];
+    book.cursors.erase(removal.shard);
+    book.encoded.erase(removal.shard);
+    book.moved = true;
+  }
+  for (const auto& move : written.moves) {
+    stream_book& book = books_[move.stream];
+    book.cursors[move.shard] = move.cursor;
+    book.encoded[move.shard].encoded.clear();
+    book.moved = true;
+  }
+}
+
+std::vector<stream_index> cursor_ledger::due(steady_time now) const {
+  std::vector<stream_index> streams;
+  for (stream_index i = 0; i < books_.size(); ++i) {
+    const stream_book& book = books_[i];
+    const auto age = now - book.last_state;
+    if ((book.records > 0 && age >= policy_.with_records) || (book.moved && age >= policy_.without_records))
+      streams.push_back(i);
+  }
+  return streams;
+}
+
+std::string cursor_ledger::take_state(stream_index stream, steady_time now) {
+  stream_book& book = books_[stream];
+  std::vector<encoded_shard> shards;
+  shards.reserve(book.cursors.size());
+  for (const auto& [name, cursor] : book.cursors) {
+    std::string& encoded = book.encoded[name].encoded;
+    if (encoded.empty())
+      encoded = table_cursor{name, book.id.keyspace, cursor.position, cursor.lastpk}.encode_base64();
+    encoded_shard shard;
+    shard.shard = name.str();
+    shard.cursor = encoded;
+    if (cursor.cdc_cursor != 0) shard.cdc_cursor = cursor.cdc_cursor;
+    shards.push_back(shard);
+  }
+  std::string line = state_line(book.id, stream_state_json(shards, book.full_refresh), book.records);
+  book.records = 0;
+  book.moved = false;
+  book.written = true;
+  book.last_state = now;
+  return line;
+}
+
+bool cursor_ledger::changed(stream_index stream) const {
+  return books_[stream].records > 0 || books_[stream].moved;
+}
+bool cursor_ledger::has_state(stream_index stream) const { return books_[stream].written; }
+void cursor_ledger::finish_full_refresh(stream_index stream) {
+  if (books_[stream].full_refresh) books_[stream].full_refresh->done = true;
+}
+std::uint64_t cursor_ledger::total_records(stream_index stream) const { return books_[stream].total; }
+const stream_id& cursor_ledger::id(stream_index stream) const { return books_[stream].id; }
+const std::map<shard_name, shard_cursor>& cursor_ledger::cursors(stream_index stream) const {
+  return books_[stream].cursors;
+}
+
+}  // namespace psource

@@ -1,0 +1,88 @@
+// The emitter's book: what has been written of each Airbyte stream, and which STATE may follow it.
+//
+// The rules (docs/state.md): a state never holds a cursor whose records are not written before it; it lists every shard
+// of the table; its record count is exact since that table's last state; states follow each other at least every
+// checkpoint interval while records flow. Pure; one owner.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "protocol/airbyte/state_output.hpp"
+#include "protocol/names.hpp"
+#include "sync/batch.hpp"
+
+namespace psource {
+
+/// A moment on a steady clock.
+using steady_time = std::chrono::steady_clock::time_point;
+
+/// What the ledger knows of a stream at the start.
+struct ledger_stream {
+  stream_id id;
+  /// Every shard of the table, with the cursor that the run starts from.
+  std::map<shard_name, shard_cursor> cursors;
+  /// Marks the states of a full refresh.
+  std::optional<full_refresh_mark> full_refresh;
+};
+
+/// The checkpoint intervals: with records, and for a position that moves without any.
+struct checkpoint_policy {
+  std::chrono::milliseconds with_records = std::chrono::seconds(30);
+  std::chrono::milliseconds without_records = std::chrono::minutes(10);
+};
+
+class cursor_ledger {
+ public:
+  cursor_ledger(std::vector<ledger_stream> streams, checkpoint_policy policy, steady_time now);
+
+  /// Books a batch whose lines are about to be written before anything that is asked of the ledger later.
+  void book(const batch& written);
+
+  /// Streams whose next state is due.
+  std::vector<stream_index> due(steady_time now) const;
+
+  /// The complete STATE line of a stream, with its count; starts the next count and interval.
+  std::string take_state(stream_index stream, steady_time now);
+
+  /// The state would say something new: records or cursors have moved since the last one.
+  bool changed(stream_index stream) const;
+
+  /// The same for streams that have had no state in this run.
+  bool has_state(stream_index stream) const;
+
+  /// Marks a full refresh as done; its next state says so.
+  void finish_full_refresh(stream_index stream);
+
+  std::uint64_t total_records(stream_index stream) const;
+  const stream_id& id(stream_index stream) const;
+  std::size_t size() const { return books_.size(); }
+  /// Where the stream stands now, shard by shard.
+  const std::map<shard_name, shard_cursor>& cursors(stream_index stream) const;
+
+ private:
+  struct shard_book {
+    // Encoded when asked for; empty = to be encoded again.
+    std::string encoded;
+  };
+  struct stream_book {
+    stream_id id;
+    std::map<shard_name, shard_cursor> cursors;
+    std::map<shard_name, shard_book> encoded;
+    std::optional<full_refresh_mark> full_refresh;
+    std::uint64_t records = 0;
+    std::uint64_t total = 0;
+    bool moved = false;
+    bool written = false;
+    steady_time last_state;
+  };
+
+  std::vector<stream_book> books_;
+  checkpoint_policy policy_;
+};
+
+}  // namespace psource

@@ -1,0 +1,63 @@
+// The key range behind a shard's name: "-80", "40-80", "c0-", "-" (everything). Source: Vitess, key ranges.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "protocol/names.hpp"
+
+namespace psource {
+
+/// Half-open range of keyspace ids, compared as byte strings; an empty end is infinity.
+struct key_range {
+  std::string start;
+  std::string end;
+
+  /// Every key of `other` lies in this range.
+  bool covers(const key_range& other) const {
+    return start <= other.start && (end.empty() || (!other.end.empty() && other.end <= end));
+  }
+  /// Some key lies in both.
+  bool overlaps(const key_range& other) const {
+    return (end.empty() || other.start < end) && (other.end.empty() || start < other.end);
+  }
+};
+
+/// The range that a shard's name tells; nothing when the name is not a key range (an unsharded keyspace's "0" means
+/// everything and is told so).
+inline std::optional<key_range> key_range_of(const shard_name& shard) {
+  const std::string& name = shard.str();
+  const auto hyphen = name.find('-');
+  if (hyphen == std::string::npos) {
+    if (name == "0") return key_range{};
+    return std::nullopt;
+  }
+  const auto bytes_of = [](const std::string& hex) -> std::optional<std::string> {
+    if (hex.size() % 2 != 0) return std::nullopt;
+    std::string bytes;
+    for (std::size_t i = 0; i < hex.size(); i += 2) {
+      int value = 0;
+      for (std::size_t k = i; k < i + 2; ++k) {
+        const char c = hex[k];
+        int digit = 0;
+        if (c >= '0' && c <= '9')
+          digit = c - '0';
+        else if (c >= 'a' && c <= 'f')
+          digit = c - 'a' + 10;
+        else if (c >= 'A' && c <= 'F')
+          digit = c - 'A' + 10;
+        else
+          return std::nullopt;
+        value = value * 16 + digit;
+      }
+      bytes.push_back(static_cast<char>(value));
+    }
+    return bytes;
+  };
+  auto start = bytes_of(name.substr(0, hyphen));
+  auto end = bytes_of(name.substr(hyphen + 1));
+  if (!start || !end) return std::nullopt;
+  return key_range{*start, *end};
+}
+
+}  // namespace psource

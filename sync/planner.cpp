@@ -1,0 +1,469 @@
+// Implementation of planner.hpp.
+#include "sync/planner.hpp"
+
+#include <algorithm>
+#include <set>
+#include <tuple>
+
+#include "sync/key_range.hpp"
+
+namespace psource {
+
+namespace {
+
+// A replica may hold GTIDs of its own that it never streams; 30 s after the peek everything from before has come.
+constexpr std::int64_t replica_grace_seconds = 30;
+
+std::string join(const std::vector<std::string>& parts, const char* separator) {
+  std::string text;
+  for (const auto& part : parts) text += (text.empty() ? "" : separator) + part;
+  return text;
+}
+
+std::string names_of(const std::vector<shard_name>& shards) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < shards.size() && i < 16; ++i) names.push_back(shards[i].str());
+  if (shards.size() > 16) names.push_back("…");
+  return join(names, ", ");
+}
+
+session_spec call_for(const plan_input& input, stream_kind kind, const keyspace_name& keyspace) {
+  session_spec spec;
+  spec.kind = kind;
+  spec.keyspace = keyspace;
+  spec.tablet = input.config.tablets;
+  spec.cells = input.config.cells;
+  if (kind == stream_kind::catch_up && spec.tablet != tablet_type::primary)
+    spec.stop_commit_seconds = input.peek_seconds + replica_grace_seconds;
+  return spec;
+}
+
+// Plans one stream after the other and gathers the calls.
+class planner {
+ public:
+  explicit planner(const plan_input& input) : input_(input) {}
+
+  result<sync_plan> run();
+
+ private:
+  void plan_stream(const configured_stream& configured);
+  void plan_missing_table(planned_stream& stream, const configured_stream& configured);
+  void plan_full_refresh(planned_stream& stream, const configured_stream& configured);
+  void plan_incremental(planned_stream& stream);
+  void plan_shard(planned_stream& stream, const shard_name& shard, const saved_shard& saved);
+  bool follow_old_shards(planned_stream& stream, const std::vector<shard_name>& missing);
+  void lose_position(planned_stream& stream, const shard_name& shard, shard_cursor cursor, error_code code,
+                     const std::string& why);
+  void add_copy(planned_stream& stream, stream_kind kind, const shard_name& shard, const shard_cursor& cursor);
+  void add_catch_up(planned_stream& stream, const shard_name& shard, const shard_cursor& cursor);
+  void warn_about_cursor(const configured_stream& configured);
+  const saved_stream_state* saved(const stream_id& id) const;
+  const std::vector<shard_name>& selected(const keyspace_name& keyspace) const;
+
+  const plan_input& input_;
+  sync_plan plan_;
+  std::map<keyspace_name, std::vector<shard_name>> selected_;
+  // Tables of a shard at the same position share a call.
+  std::map<std::tuple<keyspace_name, shard_name, std::string>, session_spec> by_position_;
+  std::map<std::string, session_spec> by_old_positions_;
+  std::map<std::pair<keyspace_name, shard_name>, std::vector<session_spec>> copies_;
+};
+
+const saved_stream_state* planner::saved(const stream_id& id) const {
+  const auto found = input_.state.streams.find(id);
+  return found == input_.state.streams.end() ? nullptr : &found->second;
+}
+
+const std::vector<shard_name>& planner::selected(const keyspace_name& keyspace) const {
+  static const std::vector<shard_name> none;
+  const auto found = selected_.find(keyspace);
+  return found == selected_.end() ? none : found->second;
+}
+
+result<sync_plan> planner::run() {
+  auto chosen = select_shards(input_.config, input_.serving);
+  if (!chosen) return fail(std::move(chosen.error()));
+  selected_ = std::move(*chosen);
+  if (input_.streams.empty())
+    return fail(error_code::catalog_invalid, "The configured catalog selects no stream: there is nothing to read.");
+  for (const auto& configured : input_.streams) plan_stream(configured);
+
+  const bool any_table = std::any_of(input_.streams.begin(), input_.streams.end(),
+                                     [&](const auto& stream) { return input_.tables.count(stream.id) > 0; });
+  if (!any_table)
+    return fail(error_code::table_missing,
+                "None of the configured tables exists any more (" + input_.streams.front().id.to_string() +
+                    (input_.streams.size() > 1 ? ", …" : "") + "). Refresh the connection's schema.");
+  plan_.states_first = input_.state.from_legacy;
+  for (auto& [key, spec] : by_old_positions_) plan_.catch_ups.push_back(std::move(spec));
+  for (auto& [key, spec] : by_position_) plan_.catch_ups.push_back(std::move(spec));
+  // Round robin over the shards, so that each has something to do from the start.
+  for (std::size_t round = 0;; ++round) {
+    bool any = false;
+    for (auto& [shard, specs] : copies_) {
+      if (round >= specs.size()) continue;
+      plan_.copies.push_back(std::move(specs[round]));
+      any = true;
+    }
+    if (!any) break;
+  }
+  return std::move(plan_);
+}
+
+void planner::plan_stream(const configured_stream& configured) {
+  planned_stream stream;
+  stream.id = configured.id;
+  stream.mode = configured.mode;
+  stream.ledger.id = configured.id;
+  stream.table.stream = plan_.streams.size();
+  if (configured.mode == sync_mode::full_refresh) {
+    full_refresh_mark mark;
+    mark.generation_id = configured.generation_id.value_or(-1);
+    mark.sync_id = configured.sync_id.value_or(-1);
+    stream.ledger.full_refresh = mark;
+  }
+  const auto table = input_.tables.find(configured.id);
+  if (table == input_.tables.end()) {
+    plan_missing_table(stream, configured);
+    plan_.streams.push_back(std::move(stream));
+    return;
+  }
+  auto shape = std::make_shared<stream_shape>();
+  shape->id = configured.id;
+  shape->table = table->second;
+  for (const auto& property : configured.properties) shape->selected.push_back(property.name);
+  stream.row_estimate = table->second.row_estimate;
+  stream.table.shape = shape;
+  stream.table.encoder.types.tiny_int_as_boolean = !input_.config.do_not_treat_tiny_int_as_boolean;
+  stream.table.encoder.types.time_as_string = input_.config.time_as_string;
+  stream.table.encoder.include_metadata = input_.config.include_metadata;
+  stream.table.deletes = input_.config.capture_deletes && configured.mode == sync_mode::incremental;
+  stream.table.resumable = copy_is_resumable(table->second);
+  warn_about_cursor(configured);
+  if (selected(configured.id.keyspace).empty()) {
+    stream.problem = failure{error_code::shard_unknown,
+                             "The configuration's `shards` leaves no shard of the keyspace \"" +
+                                 configured.id.keyspace.str() + "\" to read " + configured.id.to_string() + " from.",
+                             {},
+                             configured.id};
+  } else if (configured.mode == sync_mode::full_refresh) {
+    plan_full_refresh(stream, configured);
+  } else {
+    plan_incremental(stream);
+  }
+  plan_.streams.push_back(std::move(stream));
+}
+
+void planner::warn_about_cursor(const configured_stream& configured) {
+  if (configured.mode != sync_mode::incremental || configured.destination_sync_mode != "append_dedup") return;
+  const auto& wanted = configured.default_cursor_field;
+  if (configured.cursor_field.empty() || wanted.empty() || configured.cursor_field == wanted) return;
+  plan_.warnings.push_back("The stream " + configured.id.to_string() + " is deduplicated by the cursor field \"" +
+                           join(configured.cursor_field, ".") +
+                           "\", which does not tell newer rows from older ones. Set the stream's cursor field to \"" +
+                           join(wanted, ".") + "\" in the connection's schema settings.");
+}
+
+void planner::plan_missing_table(planned_stream& stream, const configured_stream& configured) {
+  const std::string sentence = "The table " + configured.id.to_string() +
+                               " does not exist (any more). Refresh the connection's schema and deselect it.";
+  if (configured.mode == sync_mode::full_refresh) {
+    // COMPLETE without records would empty the destination's table.
+    stream.problem = failure{error_code::table_missing, sentence, {}, configured.id};
+    return;
+  }
+  plan_.warnings.push_back(sentence + " Its saved state is kept.");
+  if (const auto* state = saved(configured.id))
+    for (const auto& [shard, entry] : state->shards)
+      stream.ledger.cursors[shard] = {entry.cursor.position, entry.cursor.last_known_pk, entry.cdc_cursor.value_or(0)};
+}
+
+void planner::plan_full_refresh(planned_stream& stream, const configured_stream& configured) {
+  const auto* state = saved(configured.id);
+  const bool identified = configured.generation_id && configured.sync_id;
+  const bool resumes = state != nullptr && state->full_refresh && identified &&
+                       state->full_refresh->generation_id == *configured.generation_id &&
+                       state->full_refresh->sync_id == *configured.sync_id;
+  if (state != nullptr && !state->full_refresh)
+    plan_.infos.push_back("Full refresh of " + configured.id.to_string() + " ignores the saved incremental state.");
+  if (resumes && state->full_refresh->done) stream.ledger.full_refresh->done = true;
+  for (const auto& shard : selected(configured.id.keyspace)) {
+    shard_cursor cursor;
+    if (state != nullptr) {
+      const auto found = state->shards.find(shard);
+      if (found != state->shards.end()) {
+        cursor.cdc_cursor = found->second.cdc_cursor.value_or(0);
+        if (resumes) {
+          cursor.position = found->second.cursor.position;
+          cursor.lastpk = found->second.cursor.last_known_pk;
+        }
+      }
+    }
+    if (!cursor.position.empty() && cursor.lastpk.empty()) {
+      ++stream.up_to_date;
+      stream.ledger.cursors[shard] = cursor;
+      continue;
+    }
+    add_copy(stream, stream_kind::full_copy, shard, cursor);
+  }
+}
+
+void planner::plan_incremental(planned_stream& stream) {
+  const saved_stream_state* state = saved(stream.id);
+  if (state != nullptr && state->full_refresh) {
+    plan_.infos.push_back("Incremental read of " + stream.id.to_string() + " ignores the saved full-refresh state.");
+    state = nullptr;
+  }
+  std::vector<shard_name> missing;
+  for (const auto& shard : selected(stream.id.keyspace)) {
+    if (state != nullptr) {
+      const auto found = state->shards.find(shard);
+      if (found != state->shards.end()) {
+        plan_shard(stream, shard, found->second);
+        continue;
+      }
+    } else {
+      const auto start = input_.config.starting_gtids.find({stream.id.keyspace, shard});
+      if (start != input_.config.starting_gtids.end()) {
+        saved_shard given;
+        given.cursor = table_cursor{shard, stream.id.keyspace, start->second, {}};
+        plan_.infos.push_back("The table " + stream.id.to_string() + " on shard " + shard.str() +
+                              " starts from the position given in `starting_gtids`; what is older is not copied.");
+        plan_shard(stream, shard, given);
+        continue;
+      }
+    }
+    missing.push_back(shard);
+  }
+  if (state != nullptr && follow_old_shards(stream, missing)) return;
+  for (const auto& shard : missing) {
+    shard_cursor cursor;
+    // A shard born in a reshard goes on above the cursors of the shards it comes from.
+    const auto range = key_range_of(shard);
+    if (state != nullptr && range)
+      for (const auto& [name, entry] : state->shards) {
+        const auto other = key_range_of(name);
+        if (other && range->overlaps(*other)) cursor.cdc_cursor = std::max(cursor.cdc_cursor, entry.cdc_cursor.value_or(0));
+      }
+    add_copy(stream, stream_kind::copy, shard, cursor);
+  }
+}
+
+void planner::plan_shard(planned_stream& stream, const shard_name& shard, const saved_shard& saved) {
+  shard_cursor cursor{saved.cursor.position, saved.cursor.last_known_pk, saved.cdc_cursor.value_or(0)};
+  if (cursor.position.empty() || (!cursor.lastpk.empty() && (!saved.cdc_cursor || !stream.table.resumable))) {
+    if (!cursor.lastpk.empty())
+      plan_.infos.push_back("The half copy of " + stream.id.to_string() + " on shard " + shard.str() +
+                            " starts over: " +
+                            (saved.cdc_cursor ? "the table's key does not allow to resume."
+                                              : "its state is from a connector that drops changes there."));
+    cursor.position.clear();
+    cursor.lastpk.clear();
+    add_copy(stream, stream_kind::copy, shard, cursor);
+    return;
+  }
+  const auto position = gtid_set::parse_position(cursor.position);
+  const auto stop = input_.stops.find({stream.id.keyspace, shard});
+  if (!position) {
+    lose_position(stream, shard, cursor, error_code::position_foreign, "it cannot be understood");
+    return;
+  }
+  // On replicas a position may be ahead of this tablet's without being foreign: they lag.
+  if (stop != input_.stops.end() && input_.config.tablets == tablet_type::primary && !stop->second.contains(*position)) {
+    lose_position(stream, shard, cursor, error_code::position_foreign,
+                  "the server has not executed all of it: it belongs to another database, or was lost in a failover");
+    return;
+  }
+  if (!cursor.lastpk.empty()) {
+    add_copy(stream, stream_kind::copy, shard, cursor);
+    return;
+  }
+  if (stop != input_.stops.end() && position->contains(stop->second)) {
+    ++stream.up_to_date;
+    stream.ledger.cursors[shard] = cursor;
+    return;
+  }
+  add_catch_up(stream, shard, cursor);
+}
+
+void planner::lose_position(planned_stream& stream, const shard_name& shard, shard_cursor cursor, error_code code,
+                            const std::string& why) {
+  const std::string where = stream.id.to_string() + " on shard " + shard.str();
+  if (input_.config.on_lost_position == lost_position_behavior::resync_data) {
+    plan_.warnings.push_back("The saved position of " + where + " cannot be used (" + why +
+                             "); the table is copied again there. Rows deleted meanwhile stay in the destination.");
+    cursor.position.clear();
+    cursor.lastpk.clear();
+    add_copy(stream, stream_kind::copy, shard, cursor);
+    return;
+  }
+  stream.ledger.cursors[shard] = cursor;
+  if (!stream.problem)
+    stream.problem = failure{code,
+                             "The saved position of " + where + " cannot be used: " + why +
+                                 ". Use \"Refresh and remove records\" for this stream, or set "
+                                 "invalid_cdc_cursor_position_behavior to \"Re-sync data\".",
+                             cursor.position,
+                             stream.id};
+}
+
+// Shards of the saved state that no longer serve: their positions lead to the shards that replaced them, as long as
+// vtgate still knows them. True when all missing shards are fed that way.
+bool planner::follow_old_shards(planned_stream& stream, const std::vector<shard_name>& missing) {
+  const saved_stream_state& state = *saved(stream.id);
+  const auto serving = input_.serving.find(stream.id.keyspace);
+  std::vector<shard_name> old;
+  bool all_streaming = true;
+  for (const auto& [shard, entry] : state.shards) {
+    if (serving != input_.serving.end() &&
+        std::find(serving->second.begin(), serving->second.end(), shard) != serving->second.end()) {
+      const auto& chosen = selected(stream.id.keyspace);
+      if (std::find(chosen.begin(), chosen.end(), shard) == chosen.end())
+        plan_.warnings.push_back("The shard " + shard.str() + " of the saved state of " + stream.id.to_string() +
+                                 " is not among the configured `shards`; its position is dropped.");
+      continue;
+    }
+    const auto range = key_range_of(shard);
+    const bool replaced = range && std::any_of(missing.begin(), missing.end(), [&](const shard_name& name) {
+                            const auto other = key_range_of(name);
+                            return other && other->overlaps(*range);
+                          });
+    if (!replaced) {
+      plan_.warnings.push_back("The saved state of " + stream.id.to_string() + " names the shard \"" + shard.str() +
+                               "\", which the keyspace does not have; it is ignored.");
+      continue;
+    }
+    old.push_back(shard);
+    if (entry.cursor.position.empty() || !entry.cursor.last_known_pk.empty()) all_streaming = false;
+  }
+  if (old.empty()) return false;
+  // Every key of the missing shards has to come from an old one.
+  for (const auto& name : missing) {
+    const auto range = key_range_of(name);
+    if (!range) return false;
+    std::string reached = range->start;
+    bool complete = false;
+    for (bool moved = true; moved && !complete;) {
+      moved = false;
+      for (const auto& parent : old) {
+        const auto other = key_range_of(parent);
+        if (other->start <= reached && (other->end.empty() || other->end > reached)) {
+          if (other->end.empty() || (!range->end.empty() && other->end >= range->end)) {
+            complete = true;
+            break;
+          }
+          reached = other->end;
+          moved = true;
+        }
+      }
+    }
+    all_streaming = all_streaming && complete;
+  }
+  if (!all_streaming) {
+    plan_.infos.push_back("The keyspace " + stream.id.keyspace.str() + " was resharded before " + stream.id.to_string() +
+                          " was copied completely: its new shards are copied from the start.");
+    return false;
+  }
+  std::string key = stream.id.keyspace.str();
+  session_table table = stream.table;
+  for (const auto& shard : old) {
+    const saved_shard& entry = state.shards.at(shard);
+    table.cursors[shard] = {entry.cursor.position, {}, entry.cdc_cursor.value_or(0)};
+    stream.ledger.cursors[shard] = table.cursors[shard];
+    key += "|" + shard.str() + "=" + entry.cursor.position;
+  }
+  auto [call, fresh] = by_old_positions_.try_emplace(key);
+  if (fresh) {
+    call->second = call_for(input_, stream_kind::catch_up, stream.id.keyspace);
+    call->second.shards = old;
+    for (const auto& name : missing) {
+      const auto stop = input_.stops.find({stream.id.keyspace, name});
+      if (stop != input_.stops.end()) call->second.stops[name] = stop->second;
+    }
+  }
+  call->second.tables.push_back(std::move(table));
+  stream.catch_ups += old.size();
+  plan_.infos.push_back("The keyspace " + stream.id.keyspace.str() + " was resharded: " + stream.id.to_string() +
+                        " goes on from the old shards " + names_of(old) + " to " + names_of(missing) + ".");
+  return true;
+}
+
+void planner::add_copy(planned_stream& stream, stream_kind kind, const shard_name& shard, const shard_cursor& cursor) {
+  session_spec spec = call_for(input_, kind, stream.id.keyspace);
+  spec.shards = {shard};
+  session_table table = stream.table;
+  table.cursors[shard] = cursor;
+  stream.ledger.cursors[shard] = cursor;
+  spec.tables.push_back(std::move(table));
+  const auto stop = input_.stops.find({stream.id.keyspace, shard});
+  if (stop != input_.stops.end()) spec.stops[shard] = stop->second;
+  ++(cursor.lastpk.empty() ? stream.copies : stream.resumes);
+  copies_[{stream.id.keyspace, shard}].push_back(std::move(spec));
+}
+
+void planner::add_catch_up(planned_stream& stream, const shard_name& shard, const shard_cursor& cursor) {
+  auto [call, fresh] = by_position_.try_emplace({stream.id.keyspace, shard, cursor.position});
+  if (fresh) {
+    call->second = call_for(input_, stream_kind::catch_up, stream.id.keyspace);
+    call->second.shards = {shard};
+    const auto stop = input_.stops.find({stream.id.keyspace, shard});
+    if (stop != input_.stops.end()) call->second.stops[shard] = stop->second;
+  }
+  session_table table = stream.table;
+  table.cursors[shard] = cursor;
+  stream.ledger.cursors[shard] = cursor;
+  call->second.tables.push_back(std::move(table));
+  ++stream.catch_ups;
+}
+
+}  // namespace
+
+result<sync_plan> make_plan(const plan_input& input) { return planner(input).run(); }
+
+result<std::map<keyspace_name, std::vector<shard_name>>> select_shards(
+    const source_config& config, const std::map<keyspace_name, std::vector<shard_name>>& serving) {
+  std::map<keyspace_name, std::vector<shard_name>> chosen;
+  for (const auto& keyspace : config.keyspaces) {
+    const auto found = serving.find(keyspace);
+    if (found == serving.end() || found->second.empty()) {
+      std::vector<std::string> known;
+      for (const auto& [name, shards] : serving)
+        if (!shards.empty()) known.push_back(name.str());
+      return fail(error_code::keyspace_unknown, "The branch has no keyspace \"" + keyspace.str() +
+                                                    "\" with serving shards. Check `database`; the branch has: " +
+                                                    (known.empty() ? "none" : join(known, ", ")) + ".");
+    }
+    auto& shards = chosen[keyspace];
+    for (const auto& shard : found->second)
+      if (config.selects({keyspace, shard})) shards.push_back(shard);
+  }
+  for (const auto& selector : config.shards) {
+    bool known = false;
+    for (const auto& [keyspace, shards] : chosen)
+      if (selector.keyspace.empty() || selector.keyspace == keyspace)
+        known = known || std::find(shards.begin(), shards.end(), selector.shard) != shards.end();
+    if (known) continue;
+    std::vector<shard_name> existing;
+    for (const auto& keyspace : config.keyspaces)
+      for (const auto& shard : serving.at(keyspace)) existing.push_back(shard);
+    return fail(error_code::shard_unknown,
+                "The configured shard \"" +
+                    (selector.keyspace.empty() ? "" : selector.keyspace.str() + "/") + selector.shard.str() +
+                    "\" does not exist. Check `shards`; the branch has: " + names_of(existing) + ".");
+  }
+  return chosen;
+}
+
+bool copy_is_resumable(const table_definition& table) {
+  if (table.copy_order.empty()) return false;
+  for (const auto& name : table.copy_order) {
+    const column_definition* column = table.find(name);
+    if (column == nullptr) return false;
+    const std::string type = column->column_type.substr(0, column->column_type.find_first_of(" ("));
+    for (const char* unordered : {"float", "double", "real", "enum", "set", "json"})
+      if (type == unordered) return false;
+  }
+  return true;
+}
+
+}  // namespace psource

@@ -1,0 +1,79 @@
+// Decides what a read does: which tables are copied, resumed or caught up on which shards, in which calls.
+//
+// Pure. The rules are those of docs/design.md, section 3 ("What is read, and in which order") and docs/state.md.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "protocol/airbyte/catalog.hpp"
+#include "protocol/airbyte/config.hpp"
+#include "protocol/airbyte/state_input.hpp"
+#include "protocol/vitess/columns.hpp"
+#include "protocol/vitess/gtid_set.hpp"
+#include "sync/cursor_ledger.hpp"
+#include "sync/stream_session.hpp"
+
+namespace psource {
+
+/// Everything that is known before the first stream is opened.
+struct plan_input {
+  source_config config;
+  std::vector<configured_stream> streams;
+  saved_state state;
+  /// All serving shards of each configured keyspace, whatever `shards` selects.
+  std::map<keyspace_name, std::vector<shard_name>> serving;
+  std::map<stream_id, table_definition> tables;
+  /// Each selected serving shard's position, peeked at before.
+  std::map<shard_id, gtid_set> stops;
+  /// Seconds since 1970 on the server when the peek was done.
+  std::int64_t peek_seconds = 0;
+};
+
+/// One stream of the configured catalog, with all that reading it needs.
+struct planned_stream {
+  stream_id id;
+  sync_mode mode = sync_mode::incremental;
+  /// Session data shared by all its sessions; `cursors` is empty here.
+  session_table table;
+  ledger_stream ledger;
+  std::optional<std::uint64_t> row_estimate;
+  /// Shards by what is done with them, for the opening log line.
+  std::size_t copies = 0;
+  std::size_t resumes = 0;
+  std::size_t catch_ups = 0;
+  std::size_t up_to_date = 0;
+  /// Why the stream cannot be read; it ends INCOMPLETE.
+  std::optional<failure> problem;
+};
+
+struct sync_plan {
+  /// In the catalog's order: stream_index counts here.
+  std::vector<planned_stream> streams;
+  /// Calls that start from positions; they come first.
+  std::vector<session_spec> catch_ups;
+  /// One table on one shard each; tables of one shard follow each other.
+  std::vector<session_spec> copies;
+  /// A STREAM state of every incremental stream has to be written before any record (start from LEGACY state).
+  bool states_first = false;
+  std::vector<std::string> infos;
+  std::vector<std::string> warnings;
+};
+
+/// Makes the plan. Errors are those that end the whole read: nothing left to read (config_error), no serving shard.
+/// What concerns one stream is in planned_stream::problem.
+result<sync_plan> make_plan(const plan_input& input);
+
+/// The serving shards that the configuration selects. shard_unknown for an entry of `shards` that no keyspace has,
+/// keyspace_unknown for a configured keyspace without shards; both name what exists.
+result<std::map<keyspace_name, std::vector<shard_name>>> select_shards(
+    const source_config& config, const std::map<keyspace_name, std::vector<shard_name>>& serving);
+
+/// A copy of this table can go on from its last primary key. False for tables without key, and for keys with FLOAT,
+/// DOUBLE, ENUM, SET or JSON columns: Vitess's resume condition loses or repeats rows there.
+bool copy_is_resumable(const table_definition& table);
+
+}  // namespace psource

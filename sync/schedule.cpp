@@ -1,0 +1,214 @@
+// Implementation of schedule.hpp.
+#include "sync/schedule.hpp"
+
+#include <algorithm>
+
+namespace psource {
+
+sync_schedule::sync_schedule(sync_plan& plan, schedule_limits limits) : limits_(limits) {
+  for (stream_index i = 0; i < plan.streams.size(); ++i) {
+    accounts_[i] = {};
+    if (plan.streams[i].problem) {
+      failures_.push_back(*plan.streams[i].problem);
+      accounts_[i].failed = true;
+      any_failed_ = true;
+    }
+  }
+  for (auto& spec : plan.catch_ups) enqueue(std::move(spec));
+  for (auto& spec : plan.copies) enqueue(std::move(spec));
+  plan.catch_ups.clear();
+  plan.copies.clear();
+  for (auto& [stream, account] : accounts_)
+    if (account.open == 0) close(stream);
+}
+
+void sync_schedule::enqueue(session_spec spec) {
+  for (const auto& table : spec.tables) ++accounts_[table.stream].open;
+  if (spec.kind == stream_kind::catch_up)
+    catch_ups_.push_back(std::move(spec));
+  else
+    copies_.push_back(std::move(spec));
+}
+
+std::vector<scheduled_task> sync_schedule::start() {
+  std::vector<scheduled_task> tasks;
+  const auto run = [&](session_spec spec) {
+    const task_id id = next_id_++;
+    running_[id] = spec;
+    tasks.push_back({id, std::move(spec)});
+  };
+  while (running_.size() < limits_.max_streams && !catch_ups_.empty()) {
+    run(std::move(catch_ups_.front()));
+    catch_ups_.pop_front();
+  }
+  for (auto at = copies_.begin(); at != copies_.end() && running_.size() < limits_.max_streams;) {
+    auto& on_shard = copies_on_shard_[{at->keyspace, at->shards.front()}];
+    if (on_shard >= limits_.max_copies_per_shard) {
+      ++at;
+      continue;
+    }
+    ++on_shard;
+    run(std::move(*at));
+    at = copies_.erase(at);
+  }
+  return tasks;
+}
+
+session_spec sync_schedule::with_tables(const session_spec& from, std::vector<session_table> tables) const {
+  session_spec spec = from;
+  // A reshard may have changed the shards under way: the cursors tell which ones they are now.
+  if (spec.kind == stream_kind::catch_up && !tables.empty()) {
+    spec.shards.clear();
+    for (const auto& [shard, cursor] : tables.front().cursors) spec.shards.push_back(shard);
+  }
+  spec.tables = std::move(tables);
+  return spec;
+}
+
+void sync_schedule::close(stream_index stream) {
+  stream_account& account = accounts_[stream];
+  if (account.open != 0 || account.told) return;
+  account.told = true;
+  verdicts_.push_back({stream, !account.failed});
+}
+
+void sync_schedule::finished(task_id id, std::vector<session_table> tables) {
+  const auto found = running_.find(id);
+  if (found == running_.end()) return;
+  session_spec spec = std::move(found->second);
+  running_.erase(found);
+  ++done_;
+  if (spec.kind != stream_kind::catch_up) --copies_on_shard_[{spec.keyspace, spec.shards.front()}];
+  if (spec.kind == stream_kind::copy) {
+    // The snapshot of a lagging replica may be older than the peek: the rest comes from the binary log.
+    const auto& cursor = tables.front().cursors.begin()->second;
+    const auto stop = spec.stops.find(spec.shards.front());
+    const auto here = gtid_set::parse_position(cursor.position);
+    if (stop != spec.stops.end() && here && !here->contains(stop->second)) {
+      session_spec rest = with_tables(spec, tables);
+      rest.kind = stream_kind::catch_up;
+      rest.shards = spec.shards;
+      enqueue(std::move(rest));
+    }
+  }
+  for (const auto& table : spec.tables) {
+    --accounts_[table.stream].open;
+    close(table.stream);
+  }
+}
+
+void sync_schedule::abandoned(task_id id) {
+  const auto found = running_.find(id);
+  if (found == running_.end()) return;
+  for (const auto& table : found->second.tables) {
+    --accounts_[table.stream].open;
+    accounts_[table.stream].failed = true;
+  }
+  running_.erase(found);
+  any_failed_ = true;
+}
+
+void sync_schedule::fail_table(const session_table& table, const failure& why) {
+  failure own = why;
+  own.stream = table.shape->id;
+  stream_account& account = accounts_[table.stream];
+  if (!account.failed) failures_.push_back(std::move(own));
+  account.failed = true;
+  any_failed_ = true;
+}
+
+void sync_schedule::failed(task_id id, const failure& why, std::vector<session_table> tables) {
+  const auto found = running_.find(id);
+  if (found == running_.end()) return;
+  session_spec spec = std::move(found->second);
+  running_.erase(found);
+  ++done_;
+  if (spec.kind != stream_kind::catch_up) --copies_on_shard_[{spec.keyspace, spec.shards.front()}];
+  std::vector<stream_index> held;
+  for (const auto& table : spec.tables) held.push_back(table.stream);
+
+  const bool copy = spec.kind != stream_kind::catch_up;
+  const auto start_over = [&](session_table table) {
+    for (auto& [shard, cursor] : table.cursors) {
+      session_spec again = spec;
+      again.kind = spec.kind == stream_kind::full_copy ? stream_kind::full_copy : stream_kind::copy;
+      again.shards = {shard};
+      session_table own = table;
+      own.cursors.clear();
+      own.cursors[shard] = shard_cursor{{}, {}, cursor.cdc_cursor};
+      again.tables = {std::move(own)};
+      enqueue(std::move(again));
+    }
+  };
+
+  // "failed to find a … tablet" for a stream with a position, although the shard could be peeked at: the position is
+  // what no tablet can serve.
+  const bool lost = why.code == error_code::position_lost || why.code == error_code::position_foreign ||
+                    (why.code == error_code::tablet_type_missing && !copy);
+  if (lost && limits_.on_lost_position == lost_position_behavior::resync_data) {
+    for (auto& table : tables) {
+      warnings_.push_back(why.message + " The table " + table.shape->id.to_string() +
+                          " is copied again; rows deleted meanwhile stay in the destination.");
+      start_over(std::move(table));
+    }
+  } else if (lost) {
+    failure told = why;
+    told.message +=
+        " Use \"Refresh and remove records\" for this stream, or set invalid_cdc_cursor_position_behavior to "
+        "\"Re-sync data\".";
+    for (const auto& table : tables) fail_table(table, told);
+  } else if (copy && why.code == error_code::lastpk_refused && !tables.empty() &&
+             restarted_.insert({tables.front().stream, spec.shards.front()}).second) {
+    warnings_.push_back(why.message + " The copy of " + tables.front().shape->id.to_string() + " starts over.");
+    start_over(std::move(tables.front()));
+  } else if (tables.size() > 1) {
+    // Take the table that the error names out of the call; when it names none, halve the call until it is alone.
+    std::vector<session_table> rest;
+    bool named = false;
+    for (auto& table : tables) {
+      if (why.stream && *why.stream == table.shape->id) {
+        fail_table(table, why);
+        named = true;
+      } else {
+        rest.push_back(std::move(table));
+      }
+    }
+    const bool of_one_table = why.code == error_code::schema_incompatible || why.code == error_code::table_missing ||
+                              why.code == error_code::row_image_incomplete ||
+                              why.code == error_code::response_malformed ||
+                              why.code == error_code::response_too_large;
+    if (named) {
+      enqueue(with_tables(spec, std::move(rest)));
+    } else if (of_one_table) {
+      const auto half = static_cast<std::ptrdiff_t>(rest.size() / 2);
+      enqueue(with_tables(spec, std::vector<session_table>(rest.begin(), rest.begin() + half)));
+      enqueue(with_tables(spec, std::vector<session_table>(rest.begin() + half, rest.end())));
+    } else {
+      for (const auto& table : rest) fail_table(table, why);
+    }
+  } else {
+    for (const auto& table : tables) fail_table(table, why);
+  }
+  for (const auto stream : held) {
+    --accounts_[stream].open;
+    close(stream);
+  }
+}
+
+std::vector<stream_verdict> sync_schedule::take_verdicts() {
+  std::vector<stream_verdict> taken;
+  taken.swap(verdicts_);
+  return taken;
+}
+std::vector<failure> sync_schedule::take_failures() {
+  std::vector<failure> taken;
+  taken.swap(failures_);
+  return taken;
+}
+std::vector<std::string> sync_schedule::take_warnings() {
+  std::vector<std::string> taken;
+  taken.swap(warnings_);
+  return taken;
+}
+
+}  // namespace psource

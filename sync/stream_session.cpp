@@ -1,0 +1,438 @@
+// Implementation of stream_session.hpp.
+#include "sync/stream_session.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "sync/key_range.hpp"
+
+namespace psource {
+
+namespace {
+
+constexpr std::size_t no_table = static_cast<std::size_t>(-1);
+
+// Room that a record needs besides its values: names, envelope, CDC columns.
+constexpr std::size_t record_overhead = 2048;
+
+// MySQL writes binlog times in whole seconds. A delete sorts before the other changes of its second, so that a row that
+// moves between two shards within it does not end up deleted.
+constexpr std::int64_t micros_per_second = 1'000'000;
+constexpr std::int64_t change_offset = 500'000;
+
+bool bit_is_set(std::string_view bits, std::int64_t index) {
+  return (static_cast<unsigned char>(bits[static_cast<std::size_t>(index / 8)]) >> (index % 8)) & 1;
+}
+
+}  // namespace
+
+const char* to_string(stream_kind kind) {
+  switch (kind) {
+    case stream_kind::catch_up:
+      return "catch-up";
+    case stream_kind::copy:
+      return "copy";
+    case stream_kind::full_copy:
+      return "full refresh";
+  }
+  return "stream";
+}
+
+stream_session::stream_session(session_spec spec, std::shared_ptr<const sync_clock> clock)
+    : spec_(std::move(spec)), clock_(std::move(clock)) {
+  for (const auto& name : spec_.shards) {
+    shard_slots shard;
+    shard.shard = name;
+    shard.tables.resize(spec_.tables.size());
+    shards_.push_back(std::move(shard));
+  }
+}
+
+stream_request stream_session::begin_attempt() {
+  assembler_ = {};
+  response_.reset();
+  events_ = {};
+  in_rows_ = false;
+  has_change_ = false;
+  heard_ = false;
+  stream_request request;
+  request.keyspace = spec_.keyspace;
+  request.type = spec_.tablet;
+  request.cells = spec_.cells;
+  for (const auto& table : spec_.tables) request.tables.push_back(table.shape->id.table);
+  for (auto& shard : shards_) {
+    shard.copied = false;
+    shard.lastpks.clear();
+    for (auto& slot : shard.tables) {
+      slot.encoder.reset();
+      slot.snapshot_cursor = 0;
+    }
+    shard_start start;
+    start.shard = shard.shard;
+    for (const auto& table : spec_.tables) {
+      const auto found = table.cursors.find(shard.shard);
+      const shard_cursor none;
+      const shard_cursor& cursor = found == table.cursors.end() ? none : found->second;
+      if (spec_.kind == stream_kind::catch_up) {
+        start.gtid = cursor.position;
+      } else {
+        const bool resumes = table.resumable && !cursor.lastpk.empty();
+        // A full refresh only wants the rows that are left; an incremental copy also the changes since its snapshot.
+        start.gtid = resumes && spec_.kind == stream_kind::copy ? cursor.position : std::string();
+        start.tables.push_back({table.shape->id.table, resumes ? cursor.lastpk : std::string()});
+      }
+    }
+    shard.gtid = start.gtid;
+    request.shards.push_back(std::move(start));
+  }
+  return request;
+}
+
+void stream_session::feed(response_buffer response) {
+  response_ = std::move(response);
+  events_ = event_reader(*response_);
+  emitted_at_ = std::max(emitted_at_, clock_->wall_milliseconds());
+  heard_ = true;
+}
+
+result<pump_result> stream_session::pump(batch& out) {
+  if (finished_) return pump_result::finished;
+  for (;;) {
+    if (in_rows_) {
+      auto used_up = take_rows(out);
+      if (!used_up) return fail(std::move(used_up.error()));
+      if (!*used_up) return pump_result::batch_full;
+      in_rows_ = false;
+    }
+    if (!response_ || !events_.next(event_)) break;
+    auto step = take_event(event_, out);
+    if (!step) return fail(std::move(step.error()));
+    if (*step) return **step;
+  }
+  if (!events_.ok())
+    return fail(error_code::response_malformed, "A response of the stream " + spec_.keyspace.str() + "/" +
+                                                    (spec_.shards.empty() ? "" : spec_.shards.front().str()) +
+                                                    " cannot be decoded.");
+  response_.reset();
+  return pump_result::needs_input;
+}
+
+stream_session::shard_slots* stream_session::find_shard(std::string_view shard) {
+  for (auto& entry : shards_)
+    if (entry.shard.str() == shard) return &entry;
+  return nullptr;
+}
+
+std::size_t stream_session::find_table(std::string_view sent) const {
+  const auto find = [this](std::string_view name) {
+    for (std::size_t i = 0; i < spec_.tables.size(); ++i)
+      if (spec_.tables[i].shape->id.table.str() == name) return i;
+    return no_table;
+  };
+  const std::size_t exact = find(sent);
+  return exact != no_table ? exact : find(without_keyspace(sent, spec_.keyspace));
+}
+
+result<std::optional<pump_result>> stream_session::take_event(const raw_event& event, batch& out) {
+  auto step = assembler_.feed(event);
+  if (!step) return fail(std::move(step.error()));
+  switch (*step) {
+    case stream_step::nothing:
+    case stream_step::heartbeat:
+      break;
+    case stream_step::fields: {
+      auto taken = take_fields(event, out);
+      if (!taken) return fail(std::move(taken.error()));
+      break;
+    }
+    case stream_step::rows: {
+      auto started = start_rows(event);
+      if (!started) return fail(std::move(started.error()));
+      break;
+    }
+    case stream_step::boundary: {
+      auto end = take_boundary(out);
+      if (!end) return fail(std::move(end.error()));
+      if (*end) {
+        finished_ = true;
+        return std::optional<pump_result>(pump_result::finished);
+      }
+      break;
+    }
+    case stream_step::copy_completed: {
+      ++progress_;
+      if (spec_.kind == stream_kind::catch_up) break;
+      // An empty keyspace and shard means all shards of the call.
+      for (auto& shard : shards_)
+        if (event.shard.empty() || shard.shard.str() == event.shard) {
+          shard.copied = true;
+          settle_cursors(shard, true);
+        }
+      const bool all = std::all_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard.copied; });
+      if (all) {
+        finished_ = true;
+        return std::optional<pump_result>(pump_result::finished);
+      }
+      break;
+    }
+  }
+  return std::optional<pump_result>();
+}
+
+result<void> stream_session::take_fields(const raw_event& event, batch& out) {
+  auto fields = parse_field_event(event.field_event);
+  if (!fields) return fail(std::move(fields.error()));
+  const std::size_t table = find_table(fields->table.str());
+  shard_slots* shard = find_shard(event.shard);
+  if (table == no_table || shard == nullptr) return {};
+  auto encoder = record_encoder::compile(*spec_.tables[table].shape, *fields, spec_.tables[table].encoder);
+  if (!encoder) return fail(std::move(encoder.error()));
+  for (const auto& warning : encoder->warnings()) out.warnings.push_back(warning);
+  slot& target = shard->tables[table];
+  target.encoder.emplace(std::move(*encoder));
+  target.snapshot_cursor = 0;
+  return {};
+}
+
+result<void> stream_session::start_rows(const raw_event& event) {
+  rows_ = row_event_reader(event.row_event);
+  rows_table_ = find_table(rows_.table_name());
+  rows_shard_ = find_shard(event.shard);
+  // Rows of other tables (sidecar heartbeats, say) are none of ours.
+  if (rows_table_ == no_table) return {};
+  if (rows_shard_ == nullptr)
+    return fail(error_code::response_malformed,
+                "The stream of " + spec_.keyspace.str() + " brought rows of the shard \"" + std::string(event.shard) +
+                    "\", which it was not asked for.");
+  if (!rows_shard_->tables[rows_table_].encoder)
+    return fail(error_code::response_malformed,
+                "Rows of " + spec_.tables[rows_table_].shape->id.to_string() + " on shard " + std::string(event.shard) +
+                    " came before their FIELD event.");
+  // A full refresh wants each row once: what has a commit time comes from the binary log.
+  if (spec_.kind == stream_kind::full_copy && event.timestamp != 0) return {};
+  if (spec_.tables[rows_table_].encoder.include_metadata) {
+    if (event.event_gtid.empty())
+      row_position_ = rows_shard_->gtid;
+    else
+      row_position_ = "MySQL56/" + std::string(event.event_gtid);
+  }
+  in_rows_ = true;
+  has_change_ = false;
+  return {};
+}
+
+result<bool> stream_session::take_rows(batch& out) {
+  for (;;) {
+    if (!has_change_ && !rows_.next(change_)) {
+      if (!rows_.ok())
+        return fail(error_code::response_malformed, "A ROW event of " +
+                                                        spec_.tables[rows_table_].shape->id.to_string() +
+                                                        " cannot be decoded.");
+      return true;
+    }
+    has_change_ = true;
+    const std::size_t size = change_.before.values.size() + change_.after.values.size();
+    if (!out.lines.empty() && out.lines.size() + 2 * size + record_overhead > batch::capacity) return false;
+    auto taken = take_change(change_, out);
+    if (!taken) return fail(std::move(taken.error()));
+    has_change_ = false;
+    ++progress_;
+  }
+}
+
+result<void> stream_session::take_change(const row_change_view& change, batch& out) {
+  session_table& table = spec_.tables[rows_table_];
+  slot& target = rows_shard_->tables[rows_table_];
+  record_encoder& encoder = *target.encoder;
+  const auto incomplete = [&](const char* what) {
+    failure problem{error_code::row_image_incomplete,
+                    "A change of " + table.shape->id.to_string() + " " + what +
+                        "; the values cannot be told from the stream. Set binlog_row_image=FULL (and "
+                        "binlog_row_value_options to empty) on the database.",
+                    {},
+                    table.shape->id};
+    return fail(std::move(problem));
+  };
+  for (std::int64_t i = 0; i < change.data_columns_count; ++i)
+    if (!bit_is_set(change.data_columns, i)) return incomplete("leaves unchanged columns out (binlog_row_image=NOBLOB)");
+  for (std::int64_t i = 0; i < change.json_partial_count; ++i)
+    if (bit_is_set(change.json_partial_values, i)) return incomplete("gives JSON as a partial update");
+
+  shard_cursor& cursor = table.cursors[rows_shard_->shard];
+  const bool copied = event_.timestamp == 0;
+  record_context context;
+  context.emitted_at_ms = emitted_at_;
+  context.copied = copied;
+  context.position = row_position_;
+  context.extracted_at_ns = emitted_at_ * 1'000'000;
+  std::uint64_t records = 0;
+  const auto append = [&](const row_view& row, bool deleted) -> result<void> {
+    if (copied) {
+      if (target.snapshot_cursor == 0)
+        target.snapshot_cursor = std::max(cursor.cdc_cursor + 1, clock_->server_microseconds());
+      context.cdc_cursor = target.snapshot_cursor;
+      context.updated_at_micros = target.snapshot_cursor;
+    } else {
+      const std::int64_t commit = event_.timestamp * micros_per_second;
+      context.cdc_cursor = std::max(cursor.cdc_cursor + 1, commit + (deleted ? 0 : change_offset));
+      context.updated_at_micros = commit;
+      out.newest_commit_seconds = std::max(out.newest_commit_seconds, event_.timestamp);
+    }
+    context.deleted = deleted;
+    context.sequence = ++sequence_;
+    auto appended = encoder.append_record(out.lines, row, context);
+    if (!appended) {
+      if (!appended.error().stream) appended.error().stream = table.shape->id;
+      return appended;
+    }
+    cursor.cdc_cursor = context.cdc_cursor;
+    target.dirty = true;
+    moved_ = true;
+    ++records;
+    return {};
+  };
+  const bool deletes = table.deletes && encoder.delivers_deletes();
+  result<void> done;
+  if (change.after.present) {
+    if (change.before.present && deletes && !encoder.same_key(change.before, change.after)) {
+      done = append(change.before, true);
+      if (!done) return done;
+    }
+    done = append(change.after, false);
+  } else if (change.before.present) {
+    if (deletes) done = append(change.before, true);
+  } else {
+    done = fail(error_code::response_malformed,
+                "A row change of " + table.shape->id.to_string() + " has neither a before nor an after image.");
+  }
+  if (records > 0) out.count(table.stream, records);
+  return done;
+}
+
+result<bool> stream_session::take_boundary(batch& out) {
+  ++progress_;
+  auto position = assembler_.take_position();
+  if (!position) return fail(std::move(position.error()));
+  if (!position->shards.empty()) {
+    bool same_shards = position->shards.size() == shards_.size();
+    for (const auto& shard : shards_)
+      if (position->find({spec_.keyspace, shard.shard}) == nullptr) same_shards = false;
+    if (!same_shards) {
+      auto followed = follow_reshard(*position, out);
+      if (!followed) return fail(std::move(followed.error()));
+    }
+    for (auto& shard : shards_) {
+      const shard_progress* now = position->find({spec_.keyspace, shard.shard});
+      if (now == nullptr || now->gtid == "current") continue;
+      shard.gtid = now->gtid;
+      if (spec_.kind == stream_kind::catch_up) {
+        settle_cursors(shard, true);
+        continue;
+      }
+      // The entry of a table is gone once its copy is done; without lastpk it has not begun.
+      const table_progress* entry = now->find(spec_.tables.front().shape->id.table);
+      shard.copied = entry == nullptr;
+      shard.lastpks.clear();
+      if (entry != nullptr && !entry->lastpk.empty())
+        shard.lastpks[spec_.tables.front().shape->id.table] = entry->lastpk;
+      settle_cursors(shard, shard.copied);
+    }
+  }
+  if (spec_.kind == stream_kind::catch_up) return at_stop(event_.timestamp);
+  return std::all_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard.copied; });
+}
+
+result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
+  if (spec_.kind != stream_kind::catch_up)
+    return fail(error_code::shards_changed,
+                "The keyspace " + spec_.keyspace.str() + " was resharded while " +
+                    spec_.tables.front().shape->id.to_string() + " was being copied.");
+  std::vector<shard_slots> next;
+  for (const auto& progress : position.shards) {
+    if (progress.id.keyspace != spec_.keyspace) continue;
+    if (shard_slots* known = find_shard(progress.id.shard.str())) {
+      next.push_back(std::move(*known));
+      continue;
+    }
+    shard_slots born;
+    born.shard = progress.id.shard;
+    born.born_here = true;
+    born.tables.resize(spec_.tables.size());
+    const auto range = key_range_of(born.shard);
+    for (auto& table : spec_.tables) {
+      // The new shard's records have to sort after those of the shards it comes from.
+      shard_cursor cursor;
+      for (const auto& [name, parent] : table.cursors) {
+        const auto parent_range = key_range_of(name);
+        if (!range || !parent_range || range->overlaps(*parent_range))
+          cursor.cdc_cursor = std::max(cursor.cdc_cursor, parent.cdc_cursor);
+      }
+      auto& own = table.cursors[born.shard];
+      own.cdc_cursor = std::max(own.cdc_cursor, cursor.cdc_cursor);
+    }
+    next.push_back(std::move(born));
+  }
+  for (const auto& shard : shards_) {
+    if (position.find({spec_.keyspace, shard.shard}) != nullptr) continue;
+    for (auto& table : spec_.tables) {
+      out.removals.push_back({table.stream, shard.shard});
+      table.cursors.erase(shard.shard);
+    }
+  }
+  shards_ = std::move(next);
+  rows_shard_ = nullptr;
+  spec_.shards.clear();
+  for (const auto& shard : shards_) spec_.shards.push_back(shard.shard);
+  moved_ = true;
+  return {};
+}
+
+void stream_session::settle_cursors(shard_slots& shard, bool complete) {
+  for (std::size_t i = 0; i < spec_.tables.size(); ++i) {
+    session_table& table = spec_.tables[i];
+    shard_cursor& cursor = table.cursors[shard.shard];
+    if (complete) {
+      cursor.position = shard.gtid;
+      cursor.lastpk.clear();
+    } else {
+      const auto lastpk = shard.lastpks.find(table.shape->id.table);
+      // Not begun, or a copy that cannot be resumed: stored as not begun, or a kill now would skip rows.
+      const bool resumes = table.resumable && lastpk != shard.lastpks.end();
+      cursor.position = resumes ? shard.gtid : std::string();
+      cursor.lastpk = resumes ? lastpk->second : std::string();
+    }
+    shard.tables[i].dirty = true;
+  }
+  moved_ = true;
+}
+
+bool stream_session::at_stop(std::int64_t commit_seconds) {
+  if (spec_.stop_commit_seconds && commit_seconds >= *spec_.stop_commit_seconds) return true;
+  std::uint64_t missing = 0;
+  for (const auto& shard : shards_) {
+    const auto stop = spec_.stops.find(shard.shard);
+    if (stop == spec_.stops.end()) {
+      if (shard.born_here) continue;
+      return false;
+    }
+    const auto here = gtid_set::parse_position(shard.gtid);
+    if (!here) return false;
+    if (here->contains(stop->second)) continue;
+    missing += stop->second.missing_from(*here);
+  }
+  return missing == 0 || missing <= assembler_.commits_without_vgtid();
+}
+
+void stream_session::seal(batch& out) {
+  if (!moved_) return;
+  moved_ = false;
+  for (auto& shard : shards_)
+    for (std::size_t i = 0; i < spec_.tables.size(); ++i) {
+      if (!shard.tables[i].dirty) continue;
+      shard.tables[i].dirty = false;
+      session_table& table = spec_.tables[i];
+      out.moves.push_back({table.stream, shard.shard, table.cursors[shard.shard]});
+    }
+}
+
+}  // namespace psource

@@ -1,0 +1,154 @@
+// Everything a stream reader thinks: from the bytes of one VStream call to batches of JSON lines and cursor moves.
+//
+// Pure: no actor, no network, no thread. A session outlives reconnects: request() always tells from where the next
+// attempt has to start. Rows are passed on as they come, whatever the size of a transaction; only cursors wait for its
+// end. Not thread-safe; one owner.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "clients/vstream.hpp"
+#include "protocol/failure.hpp"
+#include "protocol/mapping/record_encoder.hpp"
+#include "protocol/vitess/event_assembler.hpp"
+#include "protocol/vitess/gtid_set.hpp"
+#include "protocol/vitess/request.hpp"
+#include "protocol/vitess/response_decoder.hpp"
+#include "sync/batch.hpp"
+#include "sync/clock.hpp"
+
+namespace psource {
+
+/// What a stream is for; decides where it ends and what it delivers.
+enum class stream_kind : std::uint8_t {
+  catch_up,   ///< Tables with a position: binary log until the stop positions are contained.
+  copy,       ///< One incremental table on one shard: copy, with the changes that happen meanwhile.
+  full_copy,  ///< One full-refresh table on one shard: copied rows only.
+};
+const char* to_string(stream_kind kind);
+
+/// One table of a session.
+struct session_table {
+  stream_index stream = 0;
+  /// Shared with the plan; outlives the session.
+  std::shared_ptr<const stream_shape> shape;
+  encoder_options encoder;
+  /// Delete records are wanted (the configured schema has `_ab_cdc_deleted_at`, and capture_deletes is on).
+  bool deletes = true;
+  /// A copy cut in the middle can go on from its last primary key (docs/design.md, "What is read").
+  bool resumable = true;
+  /// Where it stands on each of the session's shards.
+  std::map<shard_name, shard_cursor> cursors;
+};
+
+struct session_spec {
+  stream_kind kind = stream_kind::catch_up;
+  keyspace_name keyspace;
+  tablet_type tablet = tablet_type::primary;
+  std::string cells;
+  std::vector<shard_name> shards;
+  std::vector<session_table> tables;
+  /// The position to reach, for each shard that was peeked at; a shard without one (born in a reshard) needs none.
+  std::map<shard_name, gtid_set> stops;
+  /// Replicas may hold GTIDs of their own that the peek saw and this tablet never sends: a transaction committed at or
+  /// after this second (server time) ends the stream as well.
+  std::optional<std::int64_t> stop_commit_seconds;
+};
+
+/// Why pump() returned.
+enum class pump_result : std::uint8_t {
+  needs_input,  ///< The response is used up: feed() the next one.
+  batch_full,   ///< Hand the batch over and call pump() again with an empty one.
+  finished,     ///< The stream's end is reached; nothing more is to be read.
+};
+
+class stream_session {
+ public:
+  stream_session(session_spec spec, std::shared_ptr<const sync_clock> clock);
+
+  /// The request for the next attempt: from the last complete cursors. Forgets half-received transactions and shapes.
+  stream_request begin_attempt();
+
+  /// Gives the next response. Only when pump() has said needs_input (or at the start of an attempt).
+  void feed(response_buffer response);
+
+  /// Decodes and encodes into `out` until it is full, the response is used up or the end is reached. A failure ends
+  /// this attempt: what `out` holds already is whole and may be written.
+  result<pump_result> pump(batch& out);
+
+  /// Adds the cursors that hold now to `out`: call before handing a batch over, also when it holds no line.
+  void seal(batch& out);
+
+  /// The cursors that hold now, per table of the spec.
+  const std::vector<session_table>& tables() const { return spec_.tables; }
+  const session_spec& spec() const { return spec_; }
+
+  /// Grows with every row, boundary and completed copy, not with heartbeats: what "progress" means for time-outs.
+  std::uint64_t progress() const { return progress_; }
+  /// Some message, a heartbeat included, has come in this attempt.
+  bool heard() const { return heard_; }
+  /// seal() would add something.
+  bool has_moves() const { return moved_; }
+
+ private:
+  struct slot {
+    std::optional<record_encoder> encoder;
+    // One `_ab_cdc_cursor` for all rows of a snapshot; chosen at the first copied row after a FIELD event.
+    std::int64_t snapshot_cursor = 0;
+    bool dirty = false;
+  };
+  struct shard_slots {
+    shard_name shard;
+    // What the server said last; the tables' own cursors are derived from it.
+    std::string gtid;
+    std::map<table_name, std::string> lastpks;
+    bool copied = false;
+    // Came into the stream by a reshard: without a stop position of its own it has nothing to reach.
+    bool born_here = false;
+    std::vector<slot> tables;
+  };
+
+  result<std::optional<pump_result>> take_event(const raw_event& event, batch& out);
+  result<void> take_fields(const raw_event& event, batch& out);
+  result<void> start_rows(const raw_event& event);
+  result<bool> take_rows(batch& out);
+  result<void> take_change(const row_change_view& change, batch& out);
+  result<bool> take_boundary(batch& out);
+  result<void> follow_reshard(const vgtid& position, batch& out);
+  void settle_cursors(shard_slots& shard, bool complete);
+  bool at_stop(std::int64_t commit_seconds);
+  shard_slots* find_shard(std::string_view shard);
+  std::size_t find_table(std::string_view sent) const;
+
+  session_spec spec_;
+  std::shared_ptr<const sync_clock> clock_;
+  std::vector<shard_slots> shards_;
+
+  event_assembler assembler_;
+  response_buffer response_;
+  event_reader events_;
+  raw_event event_;
+
+  row_event_reader rows_;
+  bool in_rows_ = false;
+  shard_slots* rows_shard_ = nullptr;
+  std::size_t rows_table_ = 0;
+  row_change_view change_;
+  bool has_change_ = false;
+  std::string row_position_;
+
+  bool finished_ = false;
+  bool moved_ = false;
+  bool heard_ = false;
+  std::uint64_t progress_ = 0;
+  std::int64_t emitted_at_ = 0;
+  std::int64_t sequence_ = 0;
+};
+
+}  // namespace psource
