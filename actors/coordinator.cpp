@@ -1,0 +1,161 @@
+// Implementation of coordinator.hpp.
+#include "actors/coordinator.hpp"
+
+#include <caf/actor_system.hpp>
+#include <utility>
+
+namespace psource {
+
+void coordinator_state::begin(sync_plan& plan) {
+  std::vector<emitter_stream> streams;
+  for (const auto& planned : plan.streams) {
+    emitter_stream stream;
+    stream.ledger = planned.ledger;
+    stream.incremental = planned.mode == sync_mode::incremental;
+    if (planned.copies > 0) stream.row_estimate = planned.row_estimate;
+    streams.push_back(std::move(stream));
+  }
+  parts.counters->tables = plan.streams.size();
+  parts.emitting.states_first = plan.states_first;
+  out = self->spawn<caf::monitored>(emitter, coordinator_actor(self), parts.out, parts.clock, parts.counters,
+                                    parts.emitting, std::move(streams));
+  if (parts.on_emitter) parts.on_emitter(out);
+  const auto say = [&](log_level level, const std::string& text) {
+    self->send(out, log_atom::value, static_cast<std::uint8_t>(level), text);
+  };
+  for (const auto& text : plan.infos) say(log_level::info, text);
+  for (const auto& text : plan.warnings) say(log_level::warn, text);
+  for (const auto& planned : plan.streams)
+    if (!planned.problem)
+      say(log_level::info, planned.id.to_string() + " (" + to_string(planned.mode) + "): shards to copy " +
+                               std::to_string(planned.copies) + ", to resume " + std::to_string(planned.resumes) +
+                               ", to catch up " + std::to_string(planned.catch_ups) + ", with nothing new " +
+                               std::to_string(planned.up_to_date) + ".");
+  schedule = std::make_unique<sync_schedule>(plan, parts.limits);
+  if (parts.on_start) parts.on_start(coordinator_actor(self), out);
+}
+
+void coordinator_state::start_tasks() {
+  if (!finishing) {
+    for (auto& task : schedule->start()) {
+      auto spec = std::make_shared<session_spec>(std::move(task.spec));
+      auto reader = self->spawn<caf::monitored>(stream_reader, task.id, std::move(spec), parts.clock, parts.client,
+                                                parts.readers, out, coordinator_actor(self));
+      readers[task.id] = std::move(reader);
+    }
+  }
+  parts.counters->running = schedule->running();
+  parts.counters->waiting = schedule->waiting();
+  parts.counters->done = schedule->done();
+  tell_results();
+  finish_if_idle();
+}
+
+void coordinator_state::tell_results() {
+  for (const auto& text : schedule->take_warnings())
+    self->send(out, log_atom::value, static_cast<std::uint8_t>(log_level::warn), text);
+  for (auto& what : schedule->take_failures())
+    self->send(out, error_atom::value, std::make_shared<const failure>(std::move(what)));
+  for (const auto& verdict : schedule->take_verdicts())
+    self->send(out, verdict_atom::value, verdict.stream, verdict.complete);
+}
+
+void coordinator_state::finish_if_idle() {
+  const bool idle = finishing ? readers.empty() : schedule->idle();
+  if (!idle || over) return;
+  over = true;
+  self->send(out, finish_atom::value);
+}
+
+void coordinator_state::task_done(task_id id, tables_ptr tables) {
+  readers.erase(id);
+  schedule->finished(id, std::move(*tables));
+  start_tasks();
+}
+
+void coordinator_state::task_failed(task_id id, const failure& why, tables_ptr tables) {
+  readers.erase(id);
+  schedule->failed(id, why, std::move(*tables));
+  start_tasks();
+}
+
+void coordinator_state::task_stopped(task_id id) {
+  readers.erase(id);
+  schedule->abandoned(id);
+  start_tasks();
+}
+
+void coordinator_state::reader_is_gone(const caf::actor_addr& who) {
+  // A reader that ended in order is forgotten by now; one that is still listed died of a fault of this program.
+  for (const auto& [id, reader] : readers) {
+    if (reader.address() != who) continue;
+    const failure why{error_code::internal, "A stream reader ended unexpectedly.", {}, std::nullopt};
+    const auto task = schedule->running_tasks().find(id);
+    auto tables = std::make_shared<std::vector<session_table>>();
+    if (task != schedule->running_tasks().end()) *tables = task->second.tables;
+    task_failed(id, why, std::move(tables));
+    return;
+  }
+}
+
+void coordinator_state::emitter_is_gone() {
+  if (!outcome.output_problem && !outcome.complete)
+    outcome.output_problem = failure{error_code::internal, "The emitter ended unexpectedly.", {}, std::nullopt};
+  stop_readers();
+  end();
+}
+
+void coordinator_state::stop_readers() {
+  if (std::exchange(finishing, true)) return;
+  for (const auto& [id, reader] : readers) self->send(reader, stop_atom::value);
+}
+
+void coordinator_state::output_broke(const failure& why) {
+  outcome.output_problem = why;
+  stop_readers();
+  finish_if_idle();
+}
+
+void coordinator_state::stop(int signal) {
+  if (outcome.signal == 0) outcome.signal = signal;
+  stop_readers();
+  finish_if_idle();
+}
+
+void coordinator_state::all_written() {
+  outcome.complete =
+      !schedule->any_failed() && schedule->idle() && outcome.signal == 0 && !outcome.output_problem;
+  end();
+}
+
+void coordinator_state::end() {
+  if (auto tell = std::exchange(parts.on_end, nullptr)) tell(outcome);
+  self->quit();
+}
+
+coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer<coordinator_state> self,
+                                             engine_parts parts, std::shared_ptr<sync_plan> plan) {
+  self->state.parts = std::move(parts);
+  self->set_default_handler(caf::drop);
+  self->set_down_handler([self](caf::down_msg& down) {
+    if (self->state.out && down.source == self->state.out.address()) {
+      self->state.emitter_is_gone();
+      return;
+    }
+    self->state.reader_is_gone(down.source);
+  });
+  self->state.begin(*plan);
+  return {
+      [self](start_atom) { self->state.start_tasks(); },
+      [self](done_atom, task_id id, const tables_ptr& tables) { self->state.task_done(id, tables); },
+      [self](failed_atom, task_id id, const failure_ptr& why, const tables_ptr& tables) {
+        self->state.task_failed(id, *why, tables);
+      },
+      [self](stopped_atom, task_id id) { self->state.task_stopped(id); },
+      [self](broken_atom, const failure_ptr& why) { self->state.output_broke(*why); },
+      [self](finish_atom) { self->state.all_written(); },
+      [self](stop_atom, int signal) { self->state.stop(signal); },
+  };
+}
+
+}  // namespace psource

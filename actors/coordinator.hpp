@@ -1,0 +1,81 @@
+// The COORDINATOR: starts streams when their turn comes, judges their ends, and decides when the read is over.
+#pragma once
+
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "actors/emitter.hpp"
+#include "actors/interfaces.hpp"
+#include "actors/stream_reader.hpp"
+#include "sync/run_counters.hpp"
+#include "sync/schedule.hpp"
+
+namespace psource {
+
+/// How a read ended.
+struct run_outcome {
+  /// Every configured stream is complete.
+  bool complete = false;
+  /// The signal that ended it; 0 = none.
+  int signal = 0;
+  /// Standard output could not be written.
+  std::optional<failure> output_problem;
+};
+
+/// Everything that the coordinator needs besides its plan. Shared with the actors that it spawns.
+struct engine_parts {
+  std::shared_ptr<vstream_client> client;
+  std::shared_ptr<output> out;
+  std::shared_ptr<const sync_clock> clock;
+  std::shared_ptr<run_counters> counters;
+  reader_settings readers;
+  emitter_settings emitting;
+  schedule_limits limits;
+  /// Told once the emitter exists, so that the output's listener can reach it.
+  std::function<void(emitter_actor)> on_emitter;
+  /// Where progress goes; nothing = no progress reports.
+  std::function<void(coordinator_actor, emitter_actor)> on_start;
+  /// Called once, at the end, on an actor's thread.
+  std::function<void(run_outcome)> on_end;
+};
+
+struct coordinator_state {
+  static inline const char* name = "coordinator";
+
+  explicit coordinator_state(coordinator_actor::pointer self) : self(self) {}
+
+  coordinator_actor::pointer self;
+  engine_parts parts;
+  std::unique_ptr<sync_schedule> schedule;
+  emitter_actor out;
+  std::map<task_id, stream_reader_actor> readers;
+  run_outcome outcome;
+  bool finishing = false;
+  bool over = false;
+
+  void begin(sync_plan& plan);
+  void start_tasks();
+  void reader_is_gone(const caf::actor_addr& who);
+  void emitter_is_gone();
+  void task_done(task_id id, tables_ptr tables);
+  void task_failed(task_id id, const failure& why, tables_ptr tables);
+  void task_stopped(task_id id);
+  void output_broke(const failure& why);
+  void stop(int signal);
+  void all_written();
+
+ private:
+  void stop_readers();
+  void tell_results();
+  void finish_if_idle();
+  void end();
+};
+
+coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer<coordinator_state> self,
+                                             engine_parts parts, std::shared_ptr<sync_plan> plan);
+
+}  // namespace psource

@@ -1,0 +1,252 @@
+// Implementation of stream_reader.hpp.
+#include "actors/stream_reader.hpp"
+
+#include <caf/actor_clock.hpp>
+#include <caf/actor_system.hpp>
+#include <caf/send.hpp>
+#include <utility>
+
+#include "protocol/vitess/request.hpp"
+#include "sync/classify.hpp"
+
+namespace psource {
+
+namespace {
+
+// Turns the transport's calls into messages. Holds the actor weakly enough: a message to an actor that is gone is
+// dropped, and the listener goes with its call.
+class reader_listener final : public vstream_listener {
+ public:
+  reader_listener(stream_reader_actor reader, std::uint64_t attempt) : reader_(std::move(reader)), attempt_(attempt) {}
+
+  void on_ready() override { caf::anon_send(reader_, ready_atom::value, attempt_); }
+  void on_end(stream_end end) override {
+    caf::anon_send(reader_, ended_atom::value, attempt_, std::make_shared<const stream_end>(std::move(end)));
+  }
+
+ private:
+  stream_reader_actor reader_;
+  std::uint64_t attempt_;
+};
+
+}  // namespace
+
+std::chrono::steady_clock::time_point stream_reader_state::now() const {
+  return self->home_system().clock().now();
+}
+
+void stream_reader_state::open() {
+  progress_time = heard_time = now();
+  blocked = false;
+  auto request = serialize(session->begin_attempt());
+  if (!request) {
+    give_up(request.error());
+    return;
+  }
+  auto listener = std::make_shared<reader_listener>(stream_reader_actor(self), attempt);
+  call = client->open(vstream_request{std::move(*request)}, std::move(listener));
+}
+
+bool stream_reader_state::have_buffer() {
+  if (current) return true;
+  if (!free.empty()) {
+    current = std::move(free.back());
+    free.pop_back();
+    return true;
+  }
+  if (in_flight >= window) return false;
+  current = std::make_shared<batch>();
+  current->lines.reserve(batch::capacity);
+  return true;
+}
+
+void stream_reader_state::hand_over() {
+  session->seal(*current);
+  if (current->empty()) return;
+  ++in_flight;
+  self->send(emitter, batch_atom::value, std::exchange(current, nullptr), stream_reader_actor(self));
+}
+
+void stream_reader_state::run() {
+  while (!over && call) {
+    if (!have_buffer()) {
+      blocked = true;
+      return;
+    }
+    if (blocked) {
+      // The time that standard output stood still is not the server's.
+      blocked = false;
+      progress_time = heard_time = now();
+    }
+    auto step = session->pump(*current);
+    if (!step) {
+      hand_over();
+      attempt_failed(step.error());
+      return;
+    }
+    switch (*step) {
+      case pump_result::batch_full:
+        hand_over();
+        break;
+      case pump_result::finished:
+        hand_over();
+        succeed();
+        return;
+      case pump_result::needs_input: {
+        auto response = call->take();
+        if (response) {
+          heard_time = now();
+          session->feed(std::move(response));
+          break;
+        }
+        // Nothing more for now. Small transactions gather while a batch of this reader is under way.
+        if (in_flight == 0) hand_over();
+        if (pending_end) {
+          if (current) hand_over();
+          const auto end = std::exchange(pending_end, nullptr);
+          end_attempt(*end);
+        }
+        return;
+      }
+    }
+  }
+}
+
+void stream_reader_state::take_back(batch_ptr written) {
+  --in_flight;
+  written->clear();
+  // One record may have made it much larger than the others; that memory is not kept.
+  if (written->lines.capacity() > 2 * batch::capacity) {
+    written->lines = std::string();
+    written->lines.reserve(batch::capacity);
+  }
+  free.push_back(std::move(written));
+  run();
+}
+
+void stream_reader_state::end_attempt(const stream_end& end) {
+  stream_place place;
+  place.shard = {session->spec().keyspace,
+                 session->spec().shards.empty() ? shard_name() : session->spec().shards.front()};
+  place.tablet = session->spec().tablet;
+  place.has_position = session->spec().kind == stream_kind::catch_up;
+  attempt_failed(classify_stream_end(end, place));
+}
+
+void stream_reader_state::attempt_failed(const failure& why) {
+  call.reset();
+  pending_end.reset();
+  ++attempt;
+  if (session->progress() != progress_at_failure) failures = 0;
+  progress_at_failure = session->progress();
+  ++failures;
+  if (!is_retryable(why.code) || failures > settings.max_retries) {
+    give_up(why);
+    return;
+  }
+  const double jitter = std::uniform_real_distribution<double>(0, 1)(random);
+  const auto delay = retry_delay(failures, jitter);
+  self->send(emitter, log_atom::value, static_cast<std::uint8_t>(log_level::warn),
+             why.message + " Trying again in " + std::to_string(delay.count()) + " ms (" + std::to_string(failures) +
+                 " of " + std::to_string(settings.max_retries) + ").");
+  self->delayed_send(stream_reader_actor(self), delay, retry_atom::value, attempt);
+}
+
+void stream_reader_state::watch() {
+  if (over) return;
+  self->delayed_send(stream_reader_actor(self), settings.watch_interval, watch_atom::value);
+  if (!call || blocked) return;
+  const auto time = now();
+  if (session->progress() != progress_seen) {
+    progress_seen = session->progress();
+    progress_time = time;
+  }
+  const std::string where = session->spec().keyspace.str() + "/" +
+                            (session->spec().shards.empty() ? std::string() : session->spec().shards.front().str());
+  const bool began = session->heard();
+  if (began && time - heard_time >= settings.silence) {
+    attempt_failed({error_code::stream_broken,
+                    "The stream of " + where + " brought nothing for " +
+                        std::to_string(std::chrono::duration_cast<std::chrono::seconds>(settings.silence).count()) +
+                        " s, not even a heartbeat.",
+                    {},
+                    std::nullopt});
+    return;
+  }
+  const auto limit = began ? settings.timeout : std::max(settings.timeout, settings.first_event_timeout);
+  if (time - progress_time >= limit) {
+    failure why{error_code::stream_stalled,
+                "The stream of " + where + " brought nothing new for " +
+                    std::to_string(std::chrono::duration_cast<std::chrono::seconds>(limit).count()) +
+                    " s (timeout_seconds). The server may be overloaded, the saved position may no longer be readable, "
+                    "or a very large transaction is on its way (vtgate sends it only when it is complete).",
+                {},
+                std::nullopt};
+    attempt_failed(why);
+  }
+}
+
+tables_ptr stream_reader_state::tables() const {
+  return std::make_shared<std::vector<session_table>>(session->tables());
+}
+
+void stream_reader_state::succeed() {
+  over = true;
+  call.reset();
+  self->send(coordinator, done_atom::value, id, tables());
+  self->quit();
+}
+
+void stream_reader_state::give_up(const failure& why) {
+  over = true;
+  call.reset();
+  self->send(coordinator, failed_atom::value, id, std::make_shared<const failure>(why), tables());
+  self->quit();
+}
+
+void stream_reader_state::stop() {
+  if (over) return;
+  over = true;
+  call.reset();
+  if (current) hand_over();
+  self->send(coordinator, stopped_atom::value, id);
+  self->quit();
+}
+
+stream_reader_actor::behavior_type stream_reader(stream_reader_actor::stateful_pointer<stream_reader_state> self,
+                                                 task_id id, std::shared_ptr<session_spec> spec,
+                                                 std::shared_ptr<const sync_clock> clock,
+                                                 std::shared_ptr<vstream_client> client, reader_settings settings,
+                                                 emitter_actor emitter, coordinator_actor coordinator) {
+  auto& state = self->state;
+  state.id = id;
+  state.session = std::make_unique<stream_session>(std::move(*spec), std::move(clock));
+  state.client = std::move(client);
+  state.settings = settings;
+  state.emitter = std::move(emitter);
+  state.coordinator = std::move(coordinator);
+  state.random.seed(static_cast<std::minstd_rand::result_type>(settings.seed + id + 1));
+  self->set_default_handler(caf::drop);
+  self->send(stream_reader_actor(self), retry_atom::value, state.attempt);
+  self->delayed_send(stream_reader_actor(self), settings.watch_interval, watch_atom::value);
+  return {
+      [self](retry_atom, std::uint64_t attempt) {
+        if (attempt == self->state.attempt && !self->state.over) self->state.open();
+      },
+      [self](ready_atom, std::uint64_t attempt) {
+        if (attempt == self->state.attempt && !self->state.over) self->state.run();
+      },
+      [self](ended_atom, std::uint64_t attempt, const stream_end_ptr& end) {
+        if (attempt != self->state.attempt || self->state.over) return;
+        self->state.pending_end = end;
+        self->state.run();
+      },
+      [self](written_atom, batch_ptr& written) {
+        if (!self->state.over) self->state.take_back(std::move(written));
+      },
+      [self](watch_atom) { self->state.watch(); },
+      [self](stop_atom) { self->state.stop(); },
+  };
+}
+
+}  // namespace psource

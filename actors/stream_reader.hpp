@@ -1,0 +1,101 @@
+// The STREAM READER: drives one stream session over one VStream call, reconnecting from its last complete cursors.
+#pragma once
+
+#include <caf/stateful_actor.hpp>
+#include <caf/typed_event_based_actor.hpp>
+#include <chrono>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "actors/interfaces.hpp"
+#include "clients/vstream.hpp"
+#include "sync/stream_session.hpp"
+
+namespace psource {
+
+/// Limits of a reader; the same for all.
+struct reader_settings {
+  /// Failures in a row without progress that are survived.
+  unsigned max_retries = 3;
+  /// Without progress for so long, while data was wanted, an attempt counts as failed.
+  std::chrono::milliseconds timeout = std::chrono::seconds(300);
+  /// Before the first event vtgate may look for a tablet for 90 s.
+  std::chrono::milliseconds first_event_timeout = std::chrono::seconds(100);
+  /// Not even a heartbeat for so long: the connection is dead, whatever `timeout` says.
+  std::chrono::milliseconds silence = std::chrono::seconds(60);
+  /// How often the reader looks at its clock.
+  std::chrono::milliseconds watch_interval = std::chrono::seconds(5);
+  /// Seeds the jitter of the back-off.
+  std::uint64_t seed = 0;
+};
+
+struct stream_reader_state {
+  static inline const char* name = "stream_reader";
+
+  explicit stream_reader_state(stream_reader_actor::pointer self) : self(self) {}
+
+  /// The actor that this state belongs to.
+  stream_reader_actor::pointer self;
+  task_id id = 0;
+  std::unique_ptr<stream_session> session;
+  std::shared_ptr<vstream_client> client;
+  reader_settings settings;
+  emitter_actor emitter;
+  coordinator_actor coordinator;
+
+  /// The running call; none while waiting for a retry.
+  std::unique_ptr<vstream_call> call;
+  /// Counts attempts, so that what an earlier call still has to say is not mistaken for this one's.
+  std::uint64_t attempt = 0;
+  /// Failures since the last progress.
+  unsigned failures = 0;
+  std::uint64_t progress_at_failure = 0;
+
+  /// Buffers that are free; at most `window` exist.
+  std::vector<batch_ptr> free;
+  /// The batch that is being filled.
+  batch_ptr current;
+  std::size_t in_flight = 0;
+  /// An end that came while responses were still to be read.
+  stream_end_ptr pending_end;
+  /// Waiting for the emitter to give a buffer back: the server is not to blame for the silence.
+  bool blocked = false;
+  bool over = false;
+
+  // For the watch: when the session last made progress, and when anything came.
+  std::chrono::steady_clock::time_point progress_time;
+  std::chrono::steady_clock::time_point heard_time;
+  std::uint64_t progress_seen = 0;
+  std::minstd_rand random;
+
+  static constexpr std::size_t window = 2;
+
+  /// Opens the call for the current attempt.
+  void open();
+  /// Reads, decodes and hands over until input or buffers run out.
+  void run();
+  void take_back(batch_ptr written);
+  void end_attempt(const stream_end& end);
+  void attempt_failed(const failure& why);
+  void watch();
+  void stop();
+
+ private:
+  void hand_over();
+  bool have_buffer();
+  void succeed();
+  void give_up(const failure& why);
+  tables_ptr tables() const;
+  std::chrono::steady_clock::time_point now() const;
+};
+
+/// Spawned by the coordinator with the session of a task; quits after it told the coordinator `done`, `failed` or
+/// `stopped`, exactly one of them, once.
+stream_reader_actor::behavior_type stream_reader(stream_reader_actor::stateful_pointer<stream_reader_state> self,
+                                                 task_id id, std::shared_ptr<session_spec> spec,
+                                                 std::shared_ptr<const sync_clock> clock,
+                                                 std::shared_ptr<vstream_client> client, reader_settings settings,
+                                                 emitter_actor emitter, coordinator_actor coordinator);
+
+}  // namespace psource

@@ -1,0 +1,35 @@
+// What check, discover and read ask the branch before any stream is opened.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "clients/grpc_vstream.hpp"
+#include "clients/mysql_session.hpp"
+#include "protocol/airbyte/config.hpp"
+#include "protocol/failure.hpp"
+#include "protocol/vitess/columns.hpp"
+#include "protocol/vitess/gtid_set.hpp"
+
+namespace psource::cli {
+
+using shards_by_keyspace = std::map<keyspace_name, std::vector<shard_name>>;
+
+/// The serving shards of every keyspace of the branch.
+result<shards_by_keyspace> serving_shards(mysql_port& session);
+
+/// The tables of the configured keyspaces, by name.
+result<std::map<stream_id, table_definition>> all_tables(mysql_port& session, const source_config& config,
+                                                         const shards_by_keyspace& serving);
+
+/// One sentence per table name that several keyspaces share: destinations may put both into one table.
+std::vector<std::string> shared_name_warnings(const std::map<stream_id, table_definition>& tables);
+
+/// The present position of every given shard. Blocking, at most `limit` for all.
+result<std::map<shard_id, gtid_set>> peek_all(vstream_client& client, const source_config& config,
+                                              const shards_by_keyspace& shards, std::chrono::milliseconds limit);
+
+}  // namespace psource::cli

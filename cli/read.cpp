@@ -1,0 +1,170 @@
+// The read command: plans what is to be read, runs the engine, and ends as Airbyte expects.
+#include <malloc.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "actors/engine.hpp"
+#include "cli/branch.hpp"
+#include "cli/command.hpp"
+#include "cli/signals.hpp"
+#include "clients/discovery.hpp"
+#include "clients/server_clock.hpp"
+#include "clients/stdout_writer.hpp"
+#include "protocol/airbyte/state_input.hpp"
+#include "sync/classify.hpp"
+
+namespace psource::cli {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// vtgate looks for a tablet for 90 s; slow peeks of 44 s were seen at users'.
+constexpr seconds peek_wait{100};
+
+struct inputs {
+  source_config config;
+  std::vector<configured_stream> streams;
+  saved_state state;
+};
+
+result<inputs> load_inputs(const command_options& options, source_config config) {
+  inputs in;
+  in.config = std::move(config);
+  auto catalog = read_input_file("--catalog", options.catalog_file);
+  if (!catalog) return fail(std::move(catalog.error()));
+  auto streams = parse_configured_catalog(*catalog, in.config.keyspaces);
+  if (!streams) return fail(std::move(streams.error()));
+  in.streams = std::move(*streams);
+  std::string text;
+  if (!options.state_file.empty()) {
+    auto state = read_input_file("--state", options.state_file);
+    if (!state) return fail(std::move(state.error()));
+    text = std::move(*state);
+  }
+  std::vector<stream_id> ids;
+  for (const auto& stream : in.streams) ids.push_back(stream.id);
+  auto state = parse_state(text, ids);
+  if (!state) return fail(std::move(state.error()));
+  in.state = std::move(*state);
+  return in;
+}
+
+struct prepared {
+  plan_input input;
+  std::shared_ptr<grpc_vstream_client> client;
+  std::shared_ptr<const sync_clock> clock;
+};
+
+// Everything that is asked before the first stream: blocking, and before the actor system exists.
+result<prepared> prepare(inputs in) {
+  prepared ready;
+  plan_input& input = ready.input;
+  input.config = std::move(in.config);
+  input.streams = std::move(in.streams);
+  input.state = std::move(in.state);
+  const connection_settings connection = to_connection(input.config);
+  auto session = mysql_session::connect(connection);
+  if (!session) return fail(std::move(session.error()));
+  auto serving = serving_shards(**session);
+  if (!serving) return fail(std::move(serving.error()));
+  input.serving = std::move(*serving);
+  auto shards = select_shards(input.config, input.serving);
+  if (!shards) return fail(std::move(shards.error()));
+  auto tables = all_tables(**session, input.config, input.serving);
+  if (!tables) return fail(std::move(tables.error()));
+  input.tables = std::move(*tables);
+
+  // Only keyspaces with a configured stream need a peek.
+  std::size_t calls = 0;
+  for (auto& [keyspace, names] : *shards) {
+    const auto wanted = std::count_if(input.streams.begin(), input.streams.end(),
+                                      [&k = keyspace](const auto& stream) { return stream.id.keyspace == k; });
+    if (wanted == 0) names.clear();
+    calls += names.size() * static_cast<std::size_t>(wanted);
+  }
+  const std::size_t streams = std::max<std::size_t>(1, std::min(calls, input.config.max_streams));
+  auto client = grpc_vstream_client::make(connection, plan_channels(static_cast<unsigned>(streams)));
+  if (!client) return fail(std::move(client.error()));
+  ready.client = std::move(*client);
+
+  for (unsigned attempt = 1;; ++attempt) {
+    auto stops = peek_all(*ready.client, input.config, *shards, peek_wait);
+    if (stops) {
+      input.stops = std::move(*stops);
+      break;
+    }
+    if (!is_retryable(stops.error().code) || attempt > input.config.max_retries) return fail(std::move(stops.error()));
+    std::this_thread::sleep_for(retry_delay(attempt, 0.5));
+  }
+  // After the peek: what is copied from here on is not older than the stop positions.
+  auto now = server_clock_micros(**session);
+  if (!now) return fail(std::move(now.error()));
+  input.peek_seconds = *now / 1'000'000;
+  ready.clock = std::make_shared<server_clock>(*now);
+  return ready;
+}
+
+engine_options options_of(const source_config& config, const command_options& options, const redactor& hide) {
+  engine_options engine;
+  engine.max_retries = config.max_retries;
+  engine.timeout = config.timeout;
+  engine.max_streams = config.max_streams;
+  engine.max_copies_per_shard = config.max_copies_per_shard;
+  engine.on_lost_position = config.on_lost_position;
+  engine.checkpoints.with_records = config.checkpoint_interval;
+  engine.level = options.level;
+  engine.hide = hide;
+  switch (options.progress) {
+    case progress_choice::automatic:
+      engine.progress = isatty(STDERR_FILENO) != 0 ? progress_mode::terminal : progress_mode::log_messages;
+      break;
+    case progress_choice::always:
+      engine.progress = progress_mode::terminal;
+      break;
+    case progress_choice::never:
+      engine.progress = progress_mode::none;
+      break;
+  }
+  return engine;
+}
+
+}  // namespace
+
+int run_read(const command_options& options) {
+  auto config = load_config(options);
+  if (!config) return report(config.error(), {});
+  const redactor hide(secrets_of(*config));
+  for (const auto& warning : config->warnings) say(log_level::warn, warning, options, hide);
+  signal_watch signals;
+  auto in = load_inputs(options, std::move(*config));
+  if (!in) return report(in.error(), hide);
+  for (const auto& warning : in->state.warnings) say(log_level::warn, warning, options, hide);
+  auto ready = prepare(std::move(*in));
+  if (!ready) return report(ready.error(), hide);
+  auto plan = make_plan(ready->input);
+  if (!plan) return report(plan.error(), hide);
+
+  engine_result ended;
+  {
+    engine run(options_of(ready->input.config, options, hide));
+    auto writer = std::make_shared<stdout_writer>(open_output_file(STDOUT_FILENO), run.listener());
+    signals.on_signal([&run](int signal) { run.stop(signal); });
+    ended = run.run(std::move(*plan), ready->client, writer, ready->clock);
+    signals.on_signal([](int) {});
+    // The engine has seen everything written, or that nothing can be.
+    (void)writer->close(milliseconds(ended.output_problem ? 0 : 1000));
+  }
+  ready->client->wait_until_idle(seconds(5));
+  if (ended.signal != 0) die_by(ended.signal);
+  if (ended.output_problem && ended.output_problem->code != error_code::output_closed)
+    (void)!::write(STDERR_FILENO, (ended.output_problem->message + "\n").c_str(),
+                   ended.output_problem->message.size() + 1);
+  return ended.complete ? exit_done : exit_failed;
+}
+
+}  // namespace psource::cli
