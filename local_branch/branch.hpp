@@ -1,0 +1,296 @@
+// The model of a branch: keyspaces, shards, tables, and one binlog per shard. Rows that were never changed
+// take no memory: they are made up when somebody reads them (rows.hpp); changed ones are kept as version
+// numbers.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "local_branch/gtids.hpp"
+#include "local_branch/rows.hpp"
+#include "local_branch/schema.hpp"
+#include "local_branch/shards.hpp"
+#include "protocol/failure.hpp"
+
+namespace psource::local_branch {
+
+class keyspace;
+struct recorded_transaction;
+struct recorded_table;
+
+/// A table of a keyspace, the same on each of its shards.
+struct table {
+  table_schema schema;
+  /// Makes the rows; null for tables without rows of their own (views, recorded tables).
+  std::unique_ptr<row_maker> rows;
+  /// Ids 1 … row_count exist from the start, over all shards.
+  std::int64_t row_count = 0;
+  /// The write load changes it.
+  bool writable = false;
+};
+
+enum class change_kind : std::uint8_t { insert, update, remove };
+
+/// One row change of a transaction, small because the row's bytes can always be made again.
+struct change {
+  std::int64_t id = 0;
+  /// The version that the change made (insert, update: its before image is version - 1) or ended (remove).
+  std::uint32_t version = 0;
+  /// Number of the table in its keyspace.
+  std::uint16_t table = 0;
+  change_kind kind = change_kind::insert;
+  bool ends_statement = false;
+};
+
+struct transaction {
+  /// Which server's, as a number into shard::sources().
+  std::uint32_t source = 0;
+  std::uint64_t number = 0;
+  /// Commit time, nanoseconds since 1970.
+  std::int64_t time_ns = 0;
+  std::vector<change> changes;
+  /// Set for transactions of a recording, which then holds everything.
+  std::shared_ptr<const recorded_transaction> recorded;
+};
+
+/// Told about commits; see shard::subscribe().
+class commit_listener {
+ public:
+  virtual ~commit_listener() = default;
+  /// A transaction was committed to a shard. On the committing thread, without locks; must not block.
+  virtual void on_commit() = 0;
+};
+
+/// What one shard holds of one table.
+class shard_table {
+ public:
+  struct row_state {
+    /// Log index of the transaction that made it.
+    std::uint64_t since = 0;
+    std::uint32_t version = 0;
+    bool present = true;
+    std::unique_ptr<row_state> older;
+  };
+
+  /// The row's state now; nullptr = never changed.
+  const row_state* find(std::int64_t id) const {
+    const auto found = changed.find(id);
+    return found == changed.end() ? nullptr : &found->second;
+  }
+
+  /// Every changed row with its history, by id.
+  std::map<std::int64_t, row_state> changed;
+  /// Set for tables of a recording.
+  std::shared_ptr<const recorded_table> recorded;
+};
+
+/// One shard. Everything behind mutex() is read under a shared lock and changed under an exclusive one.
+class shard {
+ public:
+  /// `number` is its place in the keyspace's row layout.
+  shard(keyspace& owner, std::string name, std::size_t number, std::string server_uuid);
+
+  const std::string& name() const { return name_; }
+  keyspace& owner() const { return owner_; }
+  std::size_t number() const { return number_; }
+  std::shared_mutex& mutex() const { return mutex_; }
+
+  /// How many transactions there are. Thread-safe without the lock.
+  std::size_t log_size() const { return size_.load(std::memory_order_acquire); }
+
+  // -- behind mutex()
+  // ------------------------------------------------------------------------------------------------
+  const transaction& at(std::size_t index) const { return log_[index]; }
+  /// UUIDs of the servers that wrote the log.
+  const std::vector<std::string>& sources() const { return sources_; }
+  /// What was executed after the first `count` transactions.
+  gtids executed(std::size_t count) const;
+  /// The same as text, "MySQL56/uuid:1-5".
+  std::string position(std::size_t count) const;
+  /// The first transaction that `have` lacks (log_size() when it lacks none); nullopt when `have` holds GTIDs
+  /// that this shard has not executed.
+  std::optional<std::size_t> locate(const gtids& have) const;
+
+  /// Calls f(id, version) for each row of table number `t` above `after` that a snapshot of the first `count`
+  /// transactions shows, in the order of ids, until f says false.
+  template <class F>
+  void scan(std::size_t t, std::size_t count, std::int64_t after, F&& f) const;
+
+  std::vector<shard_table>& tables() { return tables_; }
+  const std::vector<shard_table>& tables() const { return tables_; }
+  // ------------------------------------------------------------------------------------------------------------------
+
+  /// Writes one transaction: `build(writer)` calls insert(), update() and remove(). Without a change nothing
+  /// is committed. Returns the number of changes. Thread-safe.
+  class writer;
+  template <class F>
+  std::size_t write(std::int64_t time_ns, F&& build);
+
+  /// Appends a transaction as it is (empty ones, recorded ones). Thread-safe.
+  void append(transaction t);
+
+  /// The listener hears of every later commit for as long as it lives. Thread-safe.
+  void subscribe(std::weak_ptr<commit_listener> listener);
+
+  /// False for shards that only the beginning of a recording had. Set before the branch is served.
+  bool serving = true;
+  /// Recordings: what was executed before the first transaction.
+  std::string initial_position;
+
+ private:
+  void notify();
+
+  keyspace& owner_;
+  const std::string name_;
+  const std::size_t number_;
+  mutable std::shared_mutex mutex_;
+  std::vector<std::string> sources_;
+  std::deque<transaction> log_;
+  std::vector<shard_table> tables_;
+  std::atomic<std::size_t> size_{0};
+  std::mutex listeners_mutex_;
+  std::vector<std::weak_ptr<commit_listener>> listeners_;
+};
+
+/// Collects the changes of one transaction; only inside shard::write().
+class shard::writer {
+ public:
+  /// The row exists now.
+  bool exists(std::size_t table, std::int64_t id) const;
+  /// Each returns false, and does nothing, when the row is there already (insert) or is not there (update,
+  /// remove). The id must be one of this shard's.
+  bool insert(std::size_t table, std::int64_t id);
+  bool update(std::size_t table, std::int64_t id);
+  bool remove(std::size_t table, std::int64_t id);
+  /// The changes since the last call were one SQL statement.
+  void end_statement();
+
+ private:
+  friend class shard;
+  explicit writer(shard& target) : shard_(target) {}
+  void set(std::size_t table, std::int64_t id, std::uint32_t version, bool present);
+  void add(change_kind kind, std::size_t table, std::int64_t id, std::uint32_t version);
+
+  shard& shard_;
+  std::vector<change> changes_;
+};
+
+/// A keyspace with its shards and tables. Fixed once the branch is served, but for what its shards hold.
+class keyspace {
+ public:
+  /// Shards of equal key ranges; their server UUIDs come from the seed.
+  keyspace(std::string name, std::uint64_t seed, std::size_t shards);
+  /// Shards by name, for recordings.
+  keyspace(std::string name, std::uint64_t seed, const std::vector<std::string>& shards);
+
+  const std::string& name() const { return name_; }
+  std::uint64_t seed() const { return seed_; }
+  const row_layout& layout() const { return layout_; }
+  /// Its tables and logs come from a recording.
+  bool recorded() const { return recorded_; }
+  const std::vector<std::unique_ptr<shard>>& shards() const { return shards_; }
+  const std::vector<table>& tables() const { return tables_; }
+  shard* find_shard(const std::string& name) const;
+  std::optional<std::size_t> find_table(const std::string& name) const;
+
+  /// Before the branch is served only.
+  void add_table(table t);
+  /// sbtest1 … sbtest<count> with `rows` rows each.
+  void add_sbtest_tables(std::size_t count, std::int64_t rows);
+  /// A view, a sequence and a table that an online DDL has put aside: what a source must leave out.
+  void add_internal_tables();
+
+ private:
+  void add_shards(const std::vector<std::string>& names);
+
+  const std::string name_;
+  const std::uint64_t seed_;
+  const row_layout layout_;
+  const bool recorded_;
+  std::vector<std::unique_ptr<shard>> shards_;
+  std::vector<table> tables_;
+};
+
+/// All keyspaces. The map is fixed once the branch is served.
+class branch {
+ public:
+  explicit branch(std::uint64_t seed) : seed_(seed) {}
+
+  std::uint64_t seed() const { return seed_; }
+  /// Keyspaces by name.
+  const std::map<std::string, std::unique_ptr<keyspace>>& keyspaces() const { return keyspaces_; }
+  keyspace* find(const std::string& name) const;
+  /// Adds a keyspace; nullptr when the name is taken.
+  keyspace* add(std::string name, std::size_t shards);
+  keyspace* add(std::string name, const std::vector<std::string>& shards);
+
+ private:
+  const std::uint64_t seed_;
+  std::map<std::string, std::unique_ptr<keyspace>> keyspaces_;
+};
+
+/// A hash of a text that is the same on every machine.
+std::uint64_t hash_of(std::string_view text);
+
+// -- templates
+// ---------------------------------------------------------------------------------------------------------
+
+template <class F>
+void shard::scan(std::size_t t, std::size_t count, std::int64_t after, F&& f) const {
+  const auto& definition = owner_.tables()[t];
+  const auto& layout = owner_.layout();
+  const auto& changed = tables_[t].changed;
+  const std::int64_t last = definition.row_count;
+  std::int64_t run = after / layout.run_length();
+  std::int64_t base = layout.id_in_run(number_, run);
+  if (base <= after) base = layout.id_in_run(number_, ++run);
+  auto it = changed.upper_bound(after);
+  for (;;) {
+    if (base <= last && (it == changed.end() || base < it->first)) {
+      if (!f(base, std::uint32_t{0})) return;
+      base = layout.id_in_run(number_, ++run);
+      continue;
+    }
+    if (it == changed.end()) return;
+    const bool from_start = it->first == base && base <= last;
+    if (from_start) base = layout.id_in_run(number_, ++run);
+    const shard_table::row_state* state = &it->second;
+    while (state != nullptr && state->since >= count) state = state->older.get();
+    if (state != nullptr ? state->present : from_start)
+      if (!f(it->first, state != nullptr ? state->version : std::uint32_t{0})) return;
+    ++it;
+  }
+}
+
+template <class F>
+std::size_t shard::write(std::int64_t time_ns, F&& build) {
+  std::size_t count = 0;
+  {
+    std::unique_lock lock(mutex_);
+    writer target(*this);
+    build(target);
+    target.end_statement();
+    count = target.changes_.size();
+    if (count == 0) return 0;
+    transaction t;
+    t.source = static_cast<std::uint32_t>(sources_.size() - 1);
+    t.number = log_.empty() || log_.back().source != t.source ? 1 : log_.back().number + 1;
+    t.time_ns = std::max<std::int64_t>(time_ns, 1'000'000'000);  // 0 would be a copy's
+    t.changes = std::move(target.changes_);
+    log_.push_back(std::move(t));
+    size_.store(log_.size(), std::memory_order_release);
+  }
+  notify();
+  return count;
+}
+
+}  // namespace psource::local_branch

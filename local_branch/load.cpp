@@ -1,0 +1,136 @@
+// The write load.
+#include "local_branch/load.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+namespace psource::local_branch {
+namespace {
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+transaction_source::transaction_source(branch& target, std::uint64_t seed) : seed_(mix(seed ^ 0x77726974u)) {
+  for (const auto& [name, ks] : target.keyspaces()) {
+    if (ks->recorded()) continue;
+    std::vector<std::size_t> tables;
+    for (std::size_t t = 0; t < ks->tables().size(); ++t)
+      if (ks->tables()[t].rows && ks->tables()[t].writable) tables.push_back(t);
+    if (tables.empty()) continue;
+    for (const auto& s : ks->shards()) targets_.push_back({s.get(), tables, {}});
+  }
+}
+
+transaction_source::table_state& transaction_source::state_of(target& t, std::size_t table) {
+  auto [at, fresh] = t.states.try_emplace(table);
+  if (fresh) at->second.last_id = t.where->owner().tables()[table].row_count;
+  return at->second;
+}
+
+/// Some row that is there; 0 when a few tries found none.
+std::int64_t transaction_source::existing(target& t, std::size_t table, const shard::writer& writer) {
+  const auto& layout = t.where->owner().layout();
+  const std::int64_t rows = t.where->owner().tables()[table].row_count;
+  const auto& state = state_of(t, table);
+  const auto runs = static_cast<std::size_t>((rows + layout.run_length() - 1) / layout.run_length());
+  if (runs + state.inserted.size() == 0) return 0;
+  for (int tries = 0; tries < 8; ++tries) {
+    const std::size_t pick = below(runs + state.inserted.size());
+    const std::int64_t id = pick < runs ? layout.id_in_run(t.where->number(), static_cast<std::int64_t>(pick))
+                                        : state.inserted[pick - runs];
+    if ((pick >= runs || id <= rows) && writer.exists(table, id)) return id;
+  }
+  return 0;
+}
+
+std::size_t transaction_source::statement(target& t, std::size_t table, shard::writer& writer,
+                                          std::size_t rows) {
+  auto& state = state_of(t, table);
+  const std::size_t kind = below(10);
+  std::size_t done = 0;
+  for (; done < rows; ++done) {
+    if (kind < 8) {
+      const std::int64_t id = existing(t, table, writer);
+      if (id != 0) {
+        if (kind < 6) {
+          writer.update(table, id);
+        } else {
+          writer.remove(table, id);
+          state.removed.push_back(id);
+        }
+        continue;
+      }
+    }
+    // One insert in eight brings back a key that was deleted.
+    if (!state.removed.empty() && below(8) == 0) {
+      const std::int64_t id = state.removed.back();
+      state.removed.pop_back();
+      if (writer.insert(table, id)) continue;
+    }
+    state.last_id = t.where->owner().layout().next(t.where->number(), state.last_id);
+    writer.insert(table, state.last_id);
+    state.inserted.push_back(state.last_id);
+  }
+  writer.end_statement();
+  return done;
+}
+
+std::size_t transaction_source::write(std::int64_t time_ns, std::size_t most) {
+  if (targets_.empty() || most == 0) return 0;
+  auto& t = targets_[below(targets_.size())];
+  const std::size_t rows = std::min<std::size_t>(1 + below(20), most);
+  const std::size_t table = t.tables[below(t.tables.size())];
+  const bool both = rows > 1 && t.tables.size() > 1 && below(5) == 0;
+  const std::size_t other = both ? t.tables[below(t.tables.size())] : table;
+  return t.where->write(time_ns, [&](shard::writer& writer) {
+    const std::size_t first = both ? 1 + below(rows - 1) : rows;
+    statement(t, table, writer, first);
+    if (first < rows) statement(t, other, writer, rows - first);
+  });
+}
+
+load_writer::load_writer(branch& target, std::uint64_t seed, double rate, std::uint64_t total)
+    : source_(target, seed), rate_(rate), total_(total), thread_([this] { run(); }) {}
+
+load_writer::~load_writer() { stop(); }
+
+std::uint64_t load_writer::written() const {
+  std::lock_guard lock(mutex_);
+  return written_;
+}
+
+void load_writer::stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  stopping_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void load_writer::run() {
+  const auto begin = std::chrono::steady_clock::now();
+  std::unique_lock lock(mutex_);
+  while (!stop_ && (total_ == 0 || written_ < total_)) {
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+    const double due = elapsed.count() * rate_;
+    if (static_cast<double>(written_) >= due) {
+      const std::chrono::duration<double> wait((static_cast<double>(written_) + 1 - due) / rate_);
+      stopping_.wait_for(lock, std::min<std::chrono::duration<double>>(wait, std::chrono::milliseconds(100)));
+      continue;
+    }
+    const std::uint64_t left = total_ == 0 ? 1000 : total_ - written_;
+    lock.unlock();
+    const std::size_t count = source_.write(now_ns(), static_cast<std::size_t>(left));
+    lock.lock();
+    if (count == 0) return;
+    written_ += count;
+  }
+}
+
+}  // namespace psource::local_branch

@@ -1,0 +1,77 @@
+// Writes to a branch while it serves: the changes of --write-rate.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "local_branch/branch.hpp"
+
+namespace psource::local_branch {
+
+/// Makes up transactions: 60 % updates, 20 % inserts, 20 % deletes, 1 to 20 row changes in one shard, now and
+/// then in two tables. What they change follows from the seed alone, whatever the pace. One thread at a time;
+/// the only writer.
+class transaction_source {
+ public:
+  transaction_source(branch& target, std::uint64_t seed);
+
+  /// Writes one transaction of at most `most` row changes; returns how many it had (0: there is nothing to
+  /// write to).
+  std::size_t write(std::int64_t time_ns, std::size_t most);
+
+ private:
+  struct table_state {
+    std::vector<std::int64_t> inserted;
+    std::vector<std::int64_t> removed;
+    std::int64_t last_id = 0;
+  };
+  struct target {
+    shard* where = nullptr;
+    /// Numbers of the tables that have rows.
+    std::vector<std::size_t> tables;
+    std::map<std::size_t, table_state> states;
+  };
+
+  std::uint64_t random() { return mix(seed_ + ++drawn_); }
+  std::size_t below(std::size_t limit) { return static_cast<std::size_t>(scale(random(), limit)); }
+  table_state& state_of(target& t, std::size_t table);
+  std::int64_t existing(target& t, std::size_t table, const shard::writer& writer);
+  std::size_t statement(target& t, std::size_t table, shard::writer& writer, std::size_t rows);
+
+  const std::uint64_t seed_;
+  std::uint64_t drawn_ = 0;
+  std::vector<target> targets_;
+};
+
+/// A thread that writes at a rate.
+class load_writer {
+ public:
+  /// Row changes per second over all shards; total 0 = without end.
+  load_writer(branch& target, std::uint64_t seed, double rate, std::uint64_t total);
+  ~load_writer();
+  load_writer(const load_writer&) = delete;
+  load_writer& operator=(const load_writer&) = delete;
+
+  /// Row changes so far. Thread-safe.
+  std::uint64_t written() const;
+  /// Ends after the transaction that is being written. May be repeated.
+  void stop();
+
+ private:
+  void run();
+
+  transaction_source source_;
+  const double rate_;
+  const std::uint64_t total_;
+  mutable std::mutex mutex_;
+  std::condition_variable stopping_;
+  bool stop_ = false;
+  std::uint64_t written_ = 0;
+  std::thread thread_;
+};
+
+}  // namespace psource::local_branch

@@ -1,0 +1,44 @@
+// The command line of local-branch.
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace psource::local_branch {
+
+struct program_options {
+  /// Name and number of shards.
+  std::vector<std::pair<std::string, std::size_t>> keyspaces;
+  std::size_t tables = 1;
+  std::int64_t rows = 1000;
+  double write_rate = 0;
+  std::uint64_t write_total = 0;
+  std::uint64_t seed = 1;
+  std::string listen = "127.0.0.1";
+  std::uint16_t grpc_port = 0;
+  std::uint16_t mysql_port = 0;
+  std::string username, password;
+  std::string tls_cert_file, tls_key_file;
+  std::vector<std::string> recordings;
+  std::string truth_file;
+  /// Numbers of topodata.TabletType.
+  std::set<int> tablet_types{1, 2, 3};
+  bool internal_tables = false;
+  bool all_types = false;
+};
+
+/// What the arguments ask for: options, or a text for the user.
+struct parsed_arguments {
+  program_options options;
+  /// --help was given: print this and exit 0.
+  std::string help;
+  /// One sentence per problem, all of them; print these and exit 2.
+  std::vector<std::string> problems;
+};
+
+parsed_arguments parse_arguments(int argc, const char* const* argv);
+
+}  // namespace psource::local_branch

@@ -1,0 +1,366 @@
+// A little reader of the few SQL statements that sources send.
+#include "local_branch/sql_answers.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <map>
+
+namespace psource::local_branch {
+namespace {
+
+std::string lower(std::string text) {
+  for (char& c : text)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return text;
+}
+
+/// A piece of SQL. Words are in lower case unless they were quoted.
+struct token {
+  enum class kind : std::uint8_t { word, text, symbol } what = kind::word;
+  std::string value;
+  bool is(const char* expected) const { return what != kind::text && value == expected; }
+};
+
+std::vector<token> tokens_of(const std::string& sql) {
+  std::vector<token> out;
+  const auto is_word = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '@' || c == '$';
+  };
+  for (std::size_t i = 0; i < sql.size();) {
+    const char c = sql[i];
+    if (c == ' ' || c == '\t' || c == '\n' || c == '\r') {
+      ++i;
+    } else if (sql.compare(i, 2, "/*") == 0) {
+      const auto end = sql.find("*/", i + 2);
+      i = end == std::string::npos ? sql.size() : end + 2;
+    } else if (c == '\'' || c == '"' || c == '`') {
+      token t;
+      t.what = c == '`' ? token::kind::word : token::kind::text;
+      for (++i; i < sql.size(); ++i) {
+        if (c != '`' && sql[i] == '\\' && i + 1 < sql.size()) {
+          t.value += sql[++i];
+        } else if (sql[i] == c) {
+          if (i + 1 >= sql.size() || sql[i + 1] != c) break;
+          t.value += sql[++i];
+        } else {
+          t.value += sql[i];
+        }
+      }
+      ++i;
+      out.push_back(std::move(t));
+    } else if (is_word(c)) {
+      const std::size_t begin = i;
+      while (i < sql.size() && is_word(sql[i])) ++i;
+      out.push_back({token::kind::word, lower(sql.substr(begin, i - begin))});
+    } else {
+      out.push_back({token::kind::symbol, std::string(1, c)});
+      ++i;
+    }
+  }
+  while (!out.empty() && out.back().is(";")) out.pop_back();
+  return out;
+}
+
+bool begins(const std::vector<token>& tokens, std::initializer_list<const char*> words) {
+  if (tokens.size() < words.size()) return false;
+  std::size_t i = 0;
+  for (const char* word : words)
+    if (!tokens[i++].is(word)) return false;
+  return true;
+}
+
+mysql_error refuse(unsigned code, const char* state, std::string message) {
+  return {code, state, std::move(message)};
+}
+
+/// Seconds since 1970 as MySQL prints a DATETIME in UTC.
+std::string utc_text(std::chrono::system_clock::time_point when, bool microseconds) {
+  const auto since = std::chrono::duration_cast<std::chrono::microseconds>(when.time_since_epoch()).count();
+  const std::time_t seconds = since / 1'000'000;
+  std::tm parts{};
+  gmtime_r(&seconds, &parts);
+  char text[64];
+  std::string out(text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts));
+  if (microseconds) {
+    std::string fraction = std::to_string(since % 1'000'000);
+    out += "." + std::string(6 - fraction.size(), '0') + fraction;
+  }
+  return out;
+}
+
+using cell = std::optional<std::string>;
+using record = std::map<std::string, cell>;
+
+/// One column of the answer and where it comes from: its name, and a field of `record`.
+struct selected {
+  std::string title;
+  std::string field;
+};
+
+/// "select a, t.b as c from …" → its columns, and the number of the token behind them (FROM).
+std::optional<std::vector<selected>> read_columns(const std::vector<token>& tokens, std::size_t& at) {
+  std::vector<selected> out;
+  while (at < tokens.size() && !tokens[at].is("from")) {
+    selected column;
+    std::vector<std::string> name;
+    while (at < tokens.size() && !tokens[at].is(",") && !tokens[at].is("from") && !tokens[at].is("as")) {
+      if (tokens[at].what == token::kind::text) return std::nullopt;
+      name.push_back(tokens[at++].value);
+    }
+    if (name.empty()) return std::nullopt;
+    // "x", "t.x", or "x title"
+    column.field = lower(name.size() >= 3 && name[1] == "." ? name[2] : name[0]);
+    column.title = name.size() == 2 || name.size() == 4 ? name.back() : name.size() == 3 ? name[2] : name[0];
+    if (name.size() > 4) return std::nullopt;
+    if (at < tokens.size() && tokens[at].is("as")) {
+      ++at;
+      if (at < tokens.size()) column.title = tokens[at++].value;
+    }
+    out.push_back(std::move(column));
+    if (at < tokens.size() && tokens[at].is(",")) ++at;
+  }
+  if (at >= tokens.size() || out.empty()) return std::nullopt;
+  return out;
+}
+
+cell null_if_empty(const std::string& text) { return text.empty() ? cell() : cell(text); }
+
+std::string data_type_of(const std::string& column_type) {
+  return column_type.substr(0, column_type.find_first_of("( "));
+}
+
+std::string key_of(const table_schema& schema, std::size_t number) {
+  if (std::find(schema.primary_key.begin(), schema.primary_key.end(), number) != schema.primary_key.end())
+    return "PRI";
+  for (const auto& index : schema.indexes)
+    if (!index.columns.empty() && index.columns.front() == number)
+      return index.unique && index.columns.size() == 1 ? "UNI" : "MUL";
+  return "";
+}
+
+std::vector<const table*> sorted_tables(const keyspace& ks) {
+  std::vector<const table*> out;
+  for (const auto& t : ks.tables()) out.push_back(&t);
+  std::sort(out.begin(), out.end(),
+            [](const table* a, const table* b) { return a->schema.name < b->schema.name; });
+  return out;
+}
+
+void put_table(record& out, const keyspace& ks, const table& t) {
+  out["table_schema"] = ks.name();
+  out["table_catalog"] = "def";
+  out["table_name"] = t.schema.name;
+  out["table_type"] = t.schema.kind == table_kind::view ? "VIEW" : "BASE TABLE";
+  out["table_comment"] = t.schema.comment;
+  // MySQL's guess is one shard's.
+  out["table_rows"] = t.schema.kind == table_kind::view
+                          ? cell()
+                          : cell(std::to_string(t.row_count / static_cast<std::int64_t>(ks.shards().size())));
+}
+
+void put_column(record& out, const table_schema& schema, std::size_t number) {
+  const auto& c = schema.columns[number];
+  out["column_name"] = c.name;
+  out["ordinal_position"] = std::to_string(number + 1);
+  out["column_type"] = c.column_type;
+  out["data_type"] = data_type_of(c.column_type);
+  out["is_nullable"] = c.nullable ? "YES" : "NO";
+  out["character_set_name"] = null_if_empty(c.character_set);
+  out["collation_name"] = null_if_empty(c.collation);
+  out["column_key"] = key_of(schema, number);
+  out["extra"] = c.extra;
+  out["generation_expression"] = c.generation_expression;
+}
+
+void put_index(std::vector<record>& out, const record& of_table, const table_schema& schema,
+               const std::string& name, bool unique, const std::vector<std::size_t>& columns) {
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    record r = of_table;
+    const auto& c = schema.columns[columns[i]];
+    r["index_name"] = name;
+    r["non_unique"] = unique ? "0" : "1";
+    r["seq_in_index"] = std::to_string(i + 1);
+    r["column_name"] = c.name;
+    r["nullable"] = c.nullable ? "YES" : "";
+    r["index_type"] = "BTREE";
+    r["sub_part"] = cell();
+    r["expression"] = cell();
+    out.push_back(std::move(r));
+  }
+}
+
+}  // namespace
+
+struct sql_answers::place {
+  const keyspace* ks = nullptr;
+  const shard* where = nullptr;
+  bool known = false;
+};
+
+sql_answers::sql_answers(const branch& source, std::set<int> tablet_types)
+    : source_(source), tablet_types_(std::move(tablet_types)) {}
+
+sql_answers::place sql_answers::resolve(const std::string& target) const {
+  place out;
+  std::string name = target.substr(0, target.find('@'));
+  const auto split = name.find_first_of("/:");
+  out.ks = source_.find(name.substr(0, split));
+  if (out.ks == nullptr) return out;
+  if (split == std::string::npos) {
+    out.known = true;
+    return out;
+  }
+  out.where = out.ks->find_shard(name.substr(split + 1));
+  out.known = out.where != nullptr;
+  return out;
+}
+
+bool sql_answers::known_target(const std::string& target) const { return resolve(target).known; }
+
+mysql_reply sql_answers::shards() const {
+  mysql_result out;
+  out.columns = {"Shards"};
+  for (const auto& [name, ks] : source_.keyspaces())
+    for (const auto& s : ks->shards())
+      if (s->serving) out.rows.push_back({name + "/" + s->name()});
+  return out;
+}
+
+mysql_reply sql_answers::keyspaces() const {
+  mysql_result out;
+  out.columns = {"Database"};
+  for (const auto& entry : source_.keyspaces()) out.rows.push_back({entry.first});
+  return out;
+}
+
+mysql_reply sql_answers::tablets() const {
+  mysql_result out;
+  out.columns = {"Cell",  "Keyspace", "Shard",    "TabletType",
+                 "State", "Alias",    "Hostname", "PrimaryTermStartTime"};
+  std::size_t number = 100;
+  for (const auto& [name, ks] : source_.keyspaces()) {
+    for (const auto& s : ks->shards()) {
+      if (!s->serving) continue;
+      for (const int type : tablet_types_) {
+        std::string digits = std::to_string(number + static_cast<std::size_t>(type) - 1);
+        const char* word = type == 1 ? "PRIMARY" : type == 2 ? "REPLICA" : "RDONLY";
+        out.rows.push_back({"zone1", name, s->name(), word, "SERVING",
+                            "zone1-" + std::string(digits.size() < 10 ? 10 - digits.size() : 0, '0') + digits,
+                            "localhost", type == 1 ? "2026-01-01T00:00:00Z" : ""});
+      }
+      number += 100;
+    }
+  }
+  return out;
+}
+
+mysql_reply sql_answers::positions(const std::string& target) const {
+  auto at = resolve(target);
+  if (at.ks != nullptr && at.where == nullptr && at.ks->shards().size() == 1)
+    at.where = at.ks->shards().front().get();
+  if (at.where == nullptr)
+    return refuse(1105, "HY000",
+                  "VT09006: a keyspace and a shard must be chosen first, as with USE `ks/-80`");
+  std::string executed;
+  {
+    std::shared_lock lock(at.where->mutex());
+    executed = at.where->executed(at.where->log_size()).to_string(",\n");
+  }
+  mysql_result out;
+  out.columns = {"@@global.gtid_purged", "@@global.gtid_executed"};
+  out.rows.push_back({std::string(), std::move(executed)});
+  return out;
+}
+
+mysql_reply sql_answers::from_information_schema(const std::string& sql) const {
+  const auto unsupported = [&](const std::string& why) {
+    return refuse(1235, "42000", "this branch answers only simple questions to information_schema: " + why);
+  };
+  const auto tokens = tokens_of(sql);
+  std::size_t at = 1;
+  const auto columns = read_columns(tokens, at);
+  if (!columns) return unsupported("the list of columns");
+  bool tables = false;
+  bool of_columns = false;
+  bool statistics = false;
+  const keyspace* ks = nullptr;
+  bool named = false;
+  for (; at + 2 < tokens.size(); ++at) {
+    if (tokens[at].is("information_schema") && tokens[at + 1].is(".")) {
+      const std::string name = lower(tokens[at + 2].value);
+      tables = tables || name == "tables";
+      of_columns = of_columns || name == "columns";
+      statistics = statistics || name == "statistics";
+    }
+    if (tokens[at].is("table_schema") && tokens[at + 1].is("=") && tokens[at + 2].what == token::kind::text) {
+      named = true;
+      ks = source_.find(tokens[at + 2].value);
+    }
+  }
+  if (!named) return unsupported("table_schema = '…' is missing");
+  if (!tables && !of_columns && !statistics) return unsupported("tables, columns and statistics only");
+  std::vector<record> records;
+  if (ks != nullptr) {
+    for (const table* t : sorted_tables(*ks)) {
+      record of_table;
+      put_table(of_table, *ks, *t);
+      if (statistics) {
+        if (t->schema.kind == table_kind::view) continue;
+        // As MySQL sorts them: by the names of the keys.
+        std::map<std::string, std::pair<bool, std::vector<std::size_t>>> keys;
+        if (!t->schema.primary_key.empty()) keys["PRIMARY"] = {true, t->schema.primary_key};
+        for (const auto& index : t->schema.indexes) keys[index.name] = {index.unique, index.columns};
+        for (const auto& [name, key] : keys)
+          put_index(records, of_table, t->schema, name, key.first, key.second);
+      } else if (of_columns) {
+        for (std::size_t i = 0; i < t->schema.columns.size(); ++i) {
+          record r = of_table;
+          put_column(r, t->schema, i);
+          records.push_back(std::move(r));
+        }
+      } else {
+        records.push_back(std::move(of_table));
+      }
+    }
+  }
+  mysql_result out;
+  for (const auto& column : *columns) out.columns.push_back(column.title);
+  for (const auto& r : records) {
+    std::vector<cell> row;
+    for (const auto& column : *columns) {
+      const auto found = r.find(column.field);
+      if (found == r.end())
+        return refuse(1054, "42S22", "Unknown column '" + column.field + "' in 'field list'");
+      row.push_back(found->second);
+    }
+    out.rows.push_back(std::move(row));
+  }
+  return out;
+}
+
+mysql_reply sql_answers::answer(const std::string& target, const std::string& sql) const {
+  const auto tokens = tokens_of(sql);
+  if (begins(tokens, {"show", "vitess_shards"})) return shards();
+  if (begins(tokens, {"show", "vitess_tablets"})) return tablets();
+  if (begins(tokens, {"show", "vitess_keyspaces"}) || begins(tokens, {"show", "keyspaces"}) ||
+      begins(tokens, {"show", "databases"}))
+    return keyspaces();
+  if (begins(tokens, {"select", "@@global", ".", "gtid_purged"})) return positions(target);
+  if (begins(tokens, {"select", "utc_timestamp"})) {
+    const bool micro = tokens.size() > 3 && tokens[3].is("6");
+    mysql_result out;
+    out.columns = {micro ? "utc_timestamp(6)" : "utc_timestamp()"};
+    out.rows.push_back({utc_text(std::chrono::system_clock::now(), micro)});
+    return out;
+  }
+  if (begins(tokens, {"select", "1"}) && tokens.size() == 2) return mysql_result{{"1"}, {{std::string("1")}}};
+  if (begins(tokens, {"select"}) &&
+      std::any_of(tokens.begin(), tokens.end(), [](const token& t) { return t.is("information_schema"); }))
+    return from_information_schema(sql);
+  return refuse(1235, "42000",
+                "this branch answers only what a source asks of it; not: " + sql.substr(0, 200));
+}
+
+}  // namespace psource::local_branch

@@ -1,0 +1,281 @@
+// A VStream call: which shards, which tables, whose turn it is.
+#include "local_branch/stream.hpp"
+
+#include <google/protobuf/text_format.h>
+
+#include <algorithm>
+#include <regex>
+
+#include "local_branch/shard_stream.hpp"
+
+namespace psource::local_branch {
+namespace {
+
+constexpr int code_ok = 0;
+constexpr int code_cancelled = 1;
+constexpr int code_unknown = 2;
+constexpr int code_invalid_argument = 3;
+constexpr int code_failed_precondition = 9;
+constexpr int code_internal = 13;
+
+const char* tablet_type_text(int type) { return type == 2 ? "REPLICA" : type == 3 ? "RDONLY" : "PRIMARY"; }
+const char* tablet_type_word(int type) { return type == 2 ? "replica" : type == 3 ? "rdonly" : "primary"; }
+
+/// A message as Go prints it: keyspace:"k" table_p_ks:{table_name:"t"}.
+std::string compact_text(const google::protobuf::Message& message) {
+  google::protobuf::TextFormat::Printer printer;
+  printer.SetSingleLineMode(true);
+  std::string text;
+  printer.PrintToString(message, &text);
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  std::string out;
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quoted && c == '\\' && i + 1 < text.size()) {
+      out += c;
+      out += text[++i];
+      continue;
+    }
+    if (c == '"') quoted = !quoted;
+    if (!quoted && c == ' ') {
+      if (!out.empty() && (out.back() == ':' || out.back() == '{')) continue;
+      const char next = i + 1 < text.size() ? text[i + 1] : '\0';
+      if (next == '{') {
+        out += ':';
+        continue;
+      }
+      if (next == '}') continue;
+    }
+    out += c;
+  }
+  return out;
+}
+
+/// The table of "select * from `t`"; nullopt for any other text.
+std::optional<std::string> selected_table(const std::string& filter) {
+  static const std::regex form(R"(^\s*select\s+\*\s+from\s+(?:`((?:[^`]|``)+)`|([^\s`;]+))\s*;?\s*$)",
+                               std::regex::icase);
+  std::smatch found;
+  if (!std::regex_match(filter, found, form)) return std::nullopt;
+  if (!found[1].matched) return found[2].str();
+  std::string name = found[1].str();
+  for (auto at = name.find("``"); at != std::string::npos; at = name.find("``", at + 1)) name.erase(at, 1);
+  return name;
+}
+
+}  // namespace
+
+struct vstream_session::table_filter {
+  struct rule {
+    std::string name;
+    std::optional<std::regex> pattern;
+  };
+  std::vector<rule> rules;
+};
+
+vstream_session::vstream_session(const branch& source, const vtgate::VStreamRequest& request,
+                                 stream_options options, clock::time_point now)
+    : options_(std::move(options)),
+      filter_(std::make_unique<table_filter>()),
+      search_end_(now + options_.tablet_search) {
+  const auto status = start(source, request, now);
+  if (status.code != code_ok) fail_with(status);
+}
+
+vstream_session::~vstream_session() = default;
+
+void vstream_session::fail_with(stream_status status) {
+  status_ = std::move(status);
+  ended_ = true;
+}
+
+stream_status vstream_session::start(const branch& source, const vtgate::VStreamRequest& request,
+                                     clock::time_point) {
+  heartbeat_interval_ = std::chrono::seconds(request.flags().heartbeat_interval());
+  bare_table_names_ = request.flags().exclude_keyspace_from_table_name();
+  journals_ = request.flags().include_reshard_journal_events() || request.flags().stop_on_reshard();
+  for (const auto& name : request.flags().tables_to_copy()) tables_to_copy_.insert(name);
+
+  for (const auto& rule : request.filter().rules()) {
+    table_filter::rule made;
+    if (rule.match().size() > 1 && rule.match().front() == '/') {
+      std::string pattern = rule.match().substr(1);
+      if (!pattern.empty() && pattern.back() == '/') pattern.pop_back();
+      if (pattern.size() > 4096) return {code_invalid_argument, "the pattern of a rule is too long"};
+      try {
+        made.pattern = std::regex(pattern, std::regex::ECMAScript);
+      } catch (const std::regex_error&) {
+        return {code_invalid_argument, "error parsing regexp: " + rule.match()};
+      }
+    } else {
+      made.name = rule.match();
+    }
+    if (!rule.filter().empty()) {
+      const auto table = selected_table(rule.filter());
+      if (!table) return {code_invalid_argument, "unsupported: " + rule.filter()};
+      if (!made.pattern && *table != made.name)
+        return {code_invalid_argument,
+                "unsupported: select from a table that the rule does not match: " + rule.filter()};
+    }
+    filter_->rules.push_back(std::move(made));
+  }
+  if (filter_->rules.empty()) filter_->rules.push_back({"", std::regex("")});
+
+  std::vector<binlogdata::ShardGtid> wanted(request.vgtid().shard_gtids().begin(),
+                                            request.vgtid().shard_gtids().end());
+  if (wanted.empty())
+    return {code_invalid_argument, "vgtid must have at least one value with a starting position"};
+  if (wanted.size() == 1 && wanted[0].keyspace().empty()) {
+    if (wanted[0].gtid() != "current")
+      return {code_invalid_argument,
+              "for an empty keyspace, the Gtid value must be 'current': " + compact_text(wanted[0])};
+    wanted.clear();
+    for (const auto& [name, ks] : source.keyspaces()) {
+      binlogdata::ShardGtid entry;
+      entry.set_keyspace(name);
+      entry.set_gtid("current");
+      wanted.push_back(std::move(entry));
+    }
+  }
+  int tablet_type = request.tablet_type();
+  if (tablet_type == 0) tablet_type = 1;
+  const bool served = options_.tablet_types.count(tablet_type) > 0;
+
+  std::vector<std::pair<shard*, binlogdata::ShardGtid>> resolved;
+  for (const auto& entry : wanted) {
+    const std::string place = "error starting stream from shard GTID " + compact_text(entry) + ": ";
+    const keyspace* ks = source.find(entry.keyspace());
+    const std::string resharded =
+        "failed to determine if keyspace " + entry.keyspace() + " has been resharded: ";
+    if (ks == nullptr)
+      return {code_unknown, place + resharded + "FindAllShardsInKeyspace(" + entry.keyspace() +
+                                "): List: node doesn't exist: keyspaces/" + entry.keyspace() + "/shards"};
+    if (entry.shard().empty()) {
+      if (!entry.gtid().empty() && entry.gtid() != "current")
+        return {code_invalid_argument,
+                "if shards are unspecified, the Gtid value must be 'current' or empty; got: " +
+                    compact_text(entry)};
+      for (const auto& s : ks->shards()) {
+        if (!s->serving) continue;
+        binlogdata::ShardGtid one;
+        one.set_keyspace(ks->name());
+        one.set_shard(s->name());
+        one.set_gtid(entry.gtid());
+        resolved.emplace_back(s.get(), std::move(one));
+      }
+      continue;
+    }
+    shard* found = ks->find_shard(entry.shard());
+    if (found == nullptr)
+      return {code_failed_precondition, place + resharded + "shard provided in VGTID, " + entry.shard() +
+                                            ", not found in the " + entry.keyspace() + " keyspace"};
+    resolved.emplace_back(found, entry);
+  }
+
+  for (auto& [found, entry] : resolved) {
+    auto stream = std::make_unique<shard_stream>(*this, *found, entry);
+    const std::string& ks = entry.keyspace();
+    const std::string where = ks + "/" + entry.shard();
+    if (!served) {
+      stream->search();
+      shards_.push_back(std::move(stream));
+      continue;
+    }
+    const auto refuse = [&](const stream_status& why) -> stream_status {
+      const auto tablet =
+          "zone1-0000000" + std::to_string(100 * (found->number() % 99 + 1) + tablet_type - 1);
+      const bool internal = why.code == code_internal;
+      return {why.code, "error starting stream from shard GTID " + compact_text(entry) + ": " +
+                            (internal ? "error" : "persistent error") + " in vstream for " + where +
+                            " on tablet " + tablet + (internal ? "" : "; giving up") + ": target: " + ks +
+                            "." + entry.shard() + "." + tablet_type_word(tablet_type) +
+                            ": vttablet: rpc error: code = " + (internal ? "Internal" : "Unknown") +
+                            " desc = " + why.message};
+    };
+    const bool copies = entry.gtid().empty() || entry.table_p_ks_size() > 0;
+    if (copies) {
+      for (const auto& rule : filter_->rules) {
+        if (rule.pattern) continue;
+        const auto number = found->owner().find_table(rule.name);
+        if (!number || found->owner().tables()[*number].schema.kind == table_kind::view)
+          return refuse({code_unknown, "table " + rule.name + " is not present in the database"});
+      }
+    }
+    if (const auto status = stream->prepare(); status.code != code_ok) return refuse(status);
+    shards_.push_back(std::move(stream));
+  }
+  const auto lost =
+      std::find_if(shards_.begin(), shards_.end(), [](const auto& s) { return s->searching(); });
+  if (lost != shards_.end()) {
+    // Not an end yet: vtgate looks for a better tablet first. What it will say then:
+    const auto& entry = (*lost)->request();
+    status_ = {code_cancelled, "error starting stream from shard GTID " + compact_text(entry) +
+                                   ": failed to find a " + tablet_type_text(tablet_type) +
+                                   " tablet for VStream in " + entry.keyspace() + "/" + entry.shard() +
+                                   " within the zone1 cell(s): context has expired"};
+  }
+  return {};
+}
+
+bool vstream_session::matches(const std::string& name) const {
+  for (const auto& rule : filter_->rules)
+    if (rule.pattern ? std::regex_search(name, *rule.pattern) : rule.name == name) return true;
+  return false;
+}
+
+bool vstream_session::copy_complete() const {
+  return std::all_of(shards_.begin(), shards_.end(), [](const auto& s) { return s->copied(); });
+}
+
+void vstream_session::append_vgtid(byte_buffer& out, const shard_stream& by) const {
+  std::size_t vgtid = 0;
+  for (const auto& s : shards_) vgtid += 1 + varint_size(s->entry().size()) + s->entry().size();
+  const std::size_t event = 2 + 1 + varint_size(vgtid) + vgtid + by.tail().size();
+  out.varint((1u << 3) | 2u);
+  out.varint(event);
+  out.number(1, binlogdata::VGTID);
+  out.varint((7u << 3) | 2u);
+  out.varint(vgtid);
+  for (const auto& s : shards_) out.bytes(1, s->entry());
+  out.append(by.tail());
+}
+
+vstream_session::step vstream_session::produce(byte_buffer& out, clock::time_point now) {
+  out.clear();
+  if (ended_) return step::ended;
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    auto& stream = *shards_[turn_];
+    const bool sent = stream.produce(out);
+    // A transaction reaches the client in one piece, whatever the number of responses.
+    if (!stream.in_transaction()) turn_ = (turn_ + 1) % shards_.size();
+    if (sent) return step::response;
+  }
+  if (status_.code != code_ok && now >= search_end_) {
+    ended_ = true;
+    return step::ended;
+  }
+  return step::idle;
+}
+
+std::optional<vstream_session::clock::time_point> vstream_session::deadline() const {
+  if (ended_ || status_.code == code_ok) return std::nullopt;
+  return search_end_;
+}
+
+void vstream_session::subscribe(const std::weak_ptr<commit_listener>& listener) {
+  for (const auto& s : shards_) s->source().subscribe(listener);
+}
+
+void vstream_session::heartbeat(byte_buffer& out) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  byte_buffer event;
+  event.number(1, binlogdata::HEARTBEAT);
+  event.number(2, static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(now).count()));
+  event.number(20,
+               static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(now).count()));
+  out.clear();
+  out.bytes(1, event.view());
+}
+
+}  // namespace psource::local_branch
