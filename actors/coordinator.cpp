@@ -40,7 +40,7 @@ void coordinator_state::start_tasks() {
     for (auto& task : schedule->start()) {
       auto spec = std::make_shared<session_spec>(std::move(task.spec));
       auto reader = self->spawn<caf::monitored>(stream_reader, task.id, std::move(spec), parts.clock, parts.client,
-                                                parts.readers, out, coordinator_actor(self));
+                                                parts.questions, parts.readers, out, coordinator_actor(self));
       readers[task.id] = std::move(reader);
     }
   }

@@ -29,6 +29,8 @@ struct run_outcome {
 /// Everything that the coordinator needs besides its plan. Shared with the actors that it spawns.
 struct engine_parts {
   std::shared_ptr<vstream_client> client;
+  /// May be empty: then readers cannot ask (docs/design.md, "Failure").
+  std::shared_ptr<branch_questions> questions;
   std::shared_ptr<output> out;
   std::shared_ptr<const sync_clock> clock;
   std::shared_ptr<run_counters> counters;

@@ -9,6 +9,7 @@
 
 #include "clients/vstream.hpp"
 #include "protocol/airbyte/messages.hpp"
+#include "sync/branch_questions.hpp"
 #include "sync/classify.hpp"
 #include "sync/clock.hpp"
 #include "sync/cursor_ledger.hpp"
@@ -53,7 +54,8 @@ class engine {
 
   /// Reads until everything planned is delivered or the run was stopped; blocks. After it returned no call of
   /// `client` is open any more as far as the engine is concerned, and everything handed to `out` is written or lost.
-  engine_result run(sync_plan plan, std::shared_ptr<vstream_client> client, std::shared_ptr<output> out,
+  engine_result run(sync_plan plan, std::shared_ptr<vstream_client> client,
+                    std::shared_ptr<branch_questions> questions, std::shared_ptr<output> out,
                     std::shared_ptr<const sync_clock> clock);
 
   /// Asks the run to end in good order because of a signal. Any thread, any time.

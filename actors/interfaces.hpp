@@ -23,6 +23,7 @@
 #include "protocol/airbyte/messages.hpp"
 #include "protocol/failure.hpp"
 #include "sync/batch.hpp"
+#include "sync/branch_questions.hpp"
 #include "sync/schedule.hpp"
 
 namespace psource {
@@ -32,6 +33,8 @@ using batch_ptr = std::shared_ptr<batch>;
 using failure_ptr = std::shared_ptr<const failure>;
 using stream_end_ptr = std::shared_ptr<const stream_end>;
 using tables_ptr = std::shared_ptr<std::vector<session_table>>;
+using rows_answer_ptr = std::shared_ptr<result<looked_up_rows>>;
+using positions_answer_ptr = std::shared_ptr<const result<server_positions>>;
 
 using start_atom = caf::atom_constant<caf::atom("start")>;
 using ready_atom = caf::atom_constant<caf::atom("ready")>;
@@ -49,6 +52,8 @@ using broken_atom = caf::atom_constant<caf::atom("broken")>;
 using done_atom = caf::atom_constant<caf::atom("done")>;
 using failed_atom = caf::atom_constant<caf::atom("failed")>;
 using stopped_atom = caf::atom_constant<caf::atom("stopped")>;
+using rows_atom = caf::atom_constant<caf::atom("rows")>;
+using positions_atom = caf::atom_constant<caf::atom("positions")>;
 using report_atom = caf::atom_constant<caf::atom("report")>;
 
 /// The STREAM READER actor interface: one VStream call, across its reconnects.
@@ -61,6 +66,10 @@ using stream_reader_actor = caf::typed_actor<
     caf::reacts_to<ended_atom, std::uint64_t, stream_end_ptr>,
     // From the emitter: the batch is written; its buffer is free again.
     caf::reacts_to<written_atom, batch_ptr>,
+    // From the question worker: the rows that this attempt's session misses.
+    caf::reacts_to<rows_atom, std::uint64_t, rows_answer_ptr>,
+    // From the question worker: what the shard's server says of its binary log, asked because this attempt is silent.
+    caf::reacts_to<positions_atom, std::uint64_t, positions_answer_ptr>,
     // INTERNAL: looks whether the stream has stalled.
     caf::reacts_to<watch_atom>,
     // From the coordinator: hand over what is complete and end.
@@ -115,3 +124,5 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::batch_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::failure_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::stream_end_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::tables_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::rows_answer_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::positions_answer_ptr)

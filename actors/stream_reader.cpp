@@ -38,6 +38,9 @@ std::chrono::steady_clock::time_point stream_reader_state::now() const {
 void stream_reader_state::open() {
   progress_time = heard_time = now();
   blocked = false;
+  looking_up = false;
+  suspected = false;
+  progress_at_open = session->progress();
   auto request = serialize(session->begin_attempt());
   if (!request) {
     give_up(request.error());
@@ -68,7 +71,7 @@ void stream_reader_state::hand_over() {
 }
 
 void stream_reader_state::run() {
-  while (!over && call) {
+  while (!over && call && !looking_up) {
     if (!have_buffer()) {
       blocked = true;
       return;
@@ -88,6 +91,9 @@ void stream_reader_state::run() {
       case pump_result::batch_full:
         hand_over();
         break;
+      case pump_result::needs_rows:
+        look_up();
+        return;
       case pump_result::finished:
         hand_over();
         succeed();
@@ -124,6 +130,80 @@ void stream_reader_state::take_back(batch_ptr written) {
   run();
 }
 
+void stream_reader_state::look_up() {
+  const row_lookup& wanted = session->missing_rows();
+  if (!questions) {
+    attempt_failed({error_code::row_image_incomplete,
+                    "Changes of " + wanted.table.to_string() +
+                        " leave unchanged columns out, and there is no MySQL port to look them up. Set "
+                        "binlog_row_image=FULL on the database.",
+                    {},
+                    wanted.table});
+    return;
+  }
+  looking_up = true;
+  questions->ask_rows(wanted, [reader = stream_reader_actor(self), asked = attempt](result<looked_up_rows> rows) {
+    caf::anon_send(reader, rows_atom::value, asked, std::make_shared<result<looked_up_rows>>(std::move(rows)));
+  });
+}
+
+void stream_reader_state::take_rows(result<looked_up_rows>& rows) {
+  looking_up = false;
+  progress_time = heard_time = now();
+  if (!rows) {
+    failure why = rows.error();
+    why.code = error_code::row_image_incomplete;
+    why.stream = session->missing_rows().table;
+    why.message = "Changes of " + why.stream->to_string() +
+                  " leave unchanged columns out, and looking them up failed: " + why.message +
+                  " Set binlog_row_image=FULL on the database.";
+    attempt_failed(why);
+    return;
+  }
+  session->complete(std::move(*rows));
+  run();
+}
+
+void stream_reader_state::suspect() {
+  const session_spec& spec = session->spec();
+  if (!questions || spec.shards.size() != 1) return;
+  suspected = true;
+  questions->ask_positions({spec.keyspace, spec.shards.front()}, spec.tablet,
+                           [reader = stream_reader_actor(self), asked = attempt](result<server_positions> positions) {
+                             caf::anon_send(reader, positions_atom::value, asked,
+                                            std::make_shared<const result<server_positions>>(std::move(positions)));
+                           });
+}
+
+void stream_reader_state::take_positions(const result<server_positions>& positions) {
+  // Whoever cannot answer proves nothing; the time limits go on.
+  if (!positions || session->progress() != progress_at_open) return;
+  const session_spec& spec = session->spec();
+  const std::string where = spec.keyspace.str() + "/" + spec.shards.front().str();
+  for (const auto& table : spec.tables) {
+    const auto cursor = table.cursors.find(spec.shards.front());
+    if (cursor == table.cursors.end() || cursor->second.position.empty()) continue;
+    const auto saved = gtid_set::parse_position(cursor->second.position);
+    if (!saved) continue;
+    if (!saved->contains(positions->purged)) {
+      attempt_failed({error_code::position_lost,
+                      "The binary logs that the saved position of " + where + " needs were purged.",
+                      "gtid_purged: " + positions->purged.to_position(),
+                      std::nullopt});
+      return;
+    }
+    if (spec.tablet == tablet_type::primary && !positions->executed.contains(*saved)) {
+      attempt_failed({error_code::position_foreign,
+                      "The server of " + where +
+                          " has not executed all of the saved position: it belongs to another database, or was lost in "
+                          "a failover.",
+                      "gtid_executed: " + positions->executed.to_position(),
+                      std::nullopt});
+      return;
+    }
+  }
+}
+
 void stream_reader_state::end_attempt(const stream_end& end) {
   stream_place place;
   place.shard = {session->spec().keyspace,
@@ -155,7 +235,7 @@ void stream_reader_state::attempt_failed(const failure& why) {
 void stream_reader_state::watch() {
   if (over) return;
   self->delayed_send(stream_reader_actor(self), settings.watch_interval, watch_atom::value);
-  if (!call || blocked) return;
+  if (!call || blocked || looking_up) return;
   const auto time = now();
   if (session->progress() != progress_seen) {
     progress_seen = session->progress();
@@ -164,6 +244,8 @@ void stream_reader_state::watch() {
   const std::string where = session->spec().keyspace.str() + "/" +
                             (session->spec().shards.empty() ? std::string() : session->spec().shards.front().str());
   const bool began = session->heard();
+  if (began && !suspected && session->progress() == progress_at_open && time - progress_time >= settings.suspicion)
+    suspect();
   if (began && time - heard_time >= settings.silence) {
     attempt_failed({error_code::stream_broken,
                     "The stream of " + where + " brought nothing for " +
@@ -216,12 +298,14 @@ void stream_reader_state::stop() {
 stream_reader_actor::behavior_type stream_reader(stream_reader_actor::stateful_pointer<stream_reader_state> self,
                                                  task_id id, std::shared_ptr<session_spec> spec,
                                                  std::shared_ptr<const sync_clock> clock,
-                                                 std::shared_ptr<vstream_client> client, reader_settings settings,
+                                                 std::shared_ptr<vstream_client> client,
+                                                 std::shared_ptr<branch_questions> questions, reader_settings settings,
                                                  emitter_actor emitter, coordinator_actor coordinator) {
   auto& state = self->state;
   state.id = id;
   state.session = std::make_unique<stream_session>(std::move(*spec), std::move(clock));
   state.client = std::move(client);
+  state.questions = std::move(questions);
   state.settings = settings;
   state.emitter = std::move(emitter);
   state.coordinator = std::move(coordinator);
@@ -243,6 +327,12 @@ stream_reader_actor::behavior_type stream_reader(stream_reader_actor::stateful_p
       },
       [self](written_atom, batch_ptr& written) {
         if (!self->state.over) self->state.take_back(std::move(written));
+      },
+      [self](rows_atom, std::uint64_t attempt, const rows_answer_ptr& rows) {
+        if (attempt == self->state.attempt && !self->state.over) self->state.take_rows(*rows);
+      },
+      [self](positions_atom, std::uint64_t attempt, const positions_answer_ptr& positions) {
+        if (attempt == self->state.attempt && !self->state.over) self->state.take_positions(*positions);
       },
       [self](watch_atom) { self->state.watch(); },
       [self](stop_atom) { self->state.stop(); },

@@ -24,6 +24,8 @@ struct reader_settings {
   std::chrono::milliseconds first_event_timeout = std::chrono::seconds(100);
   /// Not even a heartbeat for so long: the connection is dead, whatever `timeout` says.
   std::chrono::milliseconds silence = std::chrono::seconds(60);
+  /// Nothing but heartbeats for so long from a position: ask the shard whether it still has the binary logs.
+  std::chrono::milliseconds suspicion = std::chrono::seconds(10);
   /// How often the reader looks at its clock.
   std::chrono::milliseconds watch_interval = std::chrono::seconds(5);
   /// Seeds the jitter of the back-off.
@@ -40,6 +42,8 @@ struct stream_reader_state {
   task_id id = 0;
   std::unique_ptr<stream_session> session;
   std::shared_ptr<vstream_client> client;
+  /// May be empty: then nothing can be asked.
+  std::shared_ptr<branch_questions> questions;
   reader_settings settings;
   emitter_actor emitter;
   coordinator_actor coordinator;
@@ -59,6 +63,12 @@ struct stream_reader_state {
   std::size_t in_flight = 0;
   /// An end that came while responses were still to be read.
   stream_end_ptr pending_end;
+  /// Waiting for rows that were asked for.
+  bool looking_up = false;
+  /// The shard was asked in this attempt why it is silent.
+  bool suspected = false;
+  /// The session's progress when this attempt began.
+  std::uint64_t progress_at_open = 0;
   /// Waiting for the emitter to give a buffer back: the server is not to blame for the silence.
   bool blocked = false;
   bool over = false;
@@ -76,6 +86,8 @@ struct stream_reader_state {
   /// Reads, decodes and hands over until input or buffers run out.
   void run();
   void take_back(batch_ptr written);
+  void take_rows(result<looked_up_rows>& rows);
+  void take_positions(const result<server_positions>& positions);
   void end_attempt(const stream_end& end);
   void attempt_failed(const failure& why);
   void watch();
@@ -83,6 +95,8 @@ struct stream_reader_state {
 
  private:
   void hand_over();
+  void look_up();
+  void suspect();
   bool have_buffer();
   void succeed();
   void give_up(const failure& why);
@@ -95,7 +109,8 @@ struct stream_reader_state {
 stream_reader_actor::behavior_type stream_reader(stream_reader_actor::stateful_pointer<stream_reader_state> self,
                                                  task_id id, std::shared_ptr<session_spec> spec,
                                                  std::shared_ptr<const sync_clock> clock,
-                                                 std::shared_ptr<vstream_client> client, reader_settings settings,
+                                                 std::shared_ptr<vstream_client> client,
+                                                 std::shared_ptr<branch_questions> questions, reader_settings settings,
                                                  emitter_actor emitter, coordinator_actor coordinator);
 
 }  // namespace psource

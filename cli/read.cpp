@@ -11,6 +11,7 @@
 #include "cli/command.hpp"
 #include "cli/signals.hpp"
 #include "clients/discovery.hpp"
+#include "clients/question_worker.hpp"
 #include "clients/server_clock.hpp"
 #include "clients/stdout_writer.hpp"
 #include "protocol/airbyte/state_input.hpp"
@@ -25,6 +26,14 @@ using std::chrono::seconds;
 
 // vtgate looks for a tablet for 90 s; slow peeks of 44 s were seen at users'.
 constexpr seconds peek_wait{100};
+
+// Streams wait for these answers, and so does the end of the run.
+mysql_limits question_limits() {
+  mysql_limits limits;
+  limits.connect = limits.read = limits.write = seconds(10);
+  limits.answer = seconds(60);
+  return limits;
+}
 
 struct inputs {
   source_config config;
@@ -154,7 +163,8 @@ int run_read(const command_options& options) {
     engine run(options_of(ready->input.config, options, hide));
     auto writer = std::make_shared<stdout_writer>(open_output_file(STDOUT_FILENO), run.listener());
     signals.on_signal([&run](int signal) { run.stop(signal); });
-    ended = run.run(std::move(*plan), ready->client, writer, ready->clock);
+    auto questions = std::make_shared<question_worker>(to_connection(ready->input.config), question_limits());
+    ended = run.run(std::move(*plan), ready->client, questions, writer, ready->clock);
     signals.on_signal([](int) {});
     // The engine has seen everything written, or that nothing can be.
     (void)writer->close(milliseconds(ended.output_problem ? 0 : 1000));

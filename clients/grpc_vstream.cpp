@@ -37,10 +37,11 @@ constexpr char vstream_method[] = "/vtgateservice.Vitess/VStream";
 // What a response costs beside its bytes. Counted too, or empty responses could pile up without end.
 constexpr std::size_t response_overhead = 128;
 
-// ---- gRPC's log -------------------------------------------------------------------------------------------------
+// ---- gRPC's log
+// -------------------------------------------------------------------------------------------------
 
-// gRPC's log function is a plain pointer of the process, so what it needs is too. Never destroyed: gRPC's threads may
-// log until the very end.
+// gRPC's log function is a plain pointer of the process, so what it needs is too. Never destroyed: gRPC's
+// threads may log until the very end.
 struct log_target {
   std::mutex mutex;
   std::shared_ptr<const std::function<void(std::string_view)>> sink;
@@ -57,7 +58,8 @@ void receive_log_line(gpr_log_func_args* args) {
     return;
   }
   const std::string_view line = args->message;
-  const bool about_tls = std::strstr(args->file, "ssl") != nullptr || std::strstr(args->file, "tls") != nullptr ||
+  const bool about_tls = std::strstr(args->file, "ssl") != nullptr ||
+                         std::strstr(args->file, "tls") != nullptr ||
                          line.find("andshake") != std::string_view::npos;
   log_target& log = process_log();
   std::shared_ptr<const std::function<void(std::string_view)>> sink;
@@ -78,7 +80,8 @@ void take_over_grpc_log() {
   std::call_once(once, [] { gpr_set_log_function(receive_log_line); });
 }
 
-// ---- Settings -> gRPC -------------------------------------------------------------------------------------------
+// ---- Settings -> gRPC
+// -------------------------------------------------------------------------------------------
 
 using metadata_list = std::vector<std::pair<std::string, std::string>>;
 
@@ -97,7 +100,8 @@ result<metadata_list> authentication_metadata(const connection_settings& setting
       break;
     case grpc_auth::basic_header:
       if (settings.username.find(':') != std::string::npos) {
-        return fail(error_code::config_invalid, "username must not contain a colon: the server would cut it there.");
+        return fail(error_code::config_invalid,
+                    "username must not contain a colon: the server would cut it there.");
       }
       metadata.emplace_back("authorization", "Basic ");
       append_base64(metadata.back().second, settings.username + ":" + settings.password);
@@ -105,7 +109,8 @@ result<metadata_list> authentication_metadata(const connection_settings& setting
     case grpc_auth::username_password:
       if (!can_be_header(settings.username) || !can_be_header(settings.password)) {
         return fail(error_code::config_invalid,
-                    "username and password may hold printable ASCII characters only: they are sent as gRPC metadata.");
+                    "username and password may hold printable ASCII characters only: they are sent as gRPC "
+                    "metadata.");
       }
       metadata.emplace_back("username", settings.username);
       metadata.emplace_back("password", settings.password);
@@ -202,13 +207,15 @@ struct channel_slot {
 
 }  // namespace
 
-// ---- Channels ---------------------------------------------------------------------------------------------------
+// ---- Channels
+// ---------------------------------------------------------------------------------------------------
 
 // The channels, the calls that run on them, and the settings of both. Shared with every call.
 //
-// gRPC 1.51 keeps one set of callback threads for the process and counts the channels that share it. The last such
-// channel to go joins these threads, so it must never go on one of them: that would corrupt memory. Therefore calls
-// hold plain pointers to slots, slots are freed by open() only while another one has a share, and the rest by close().
+// gRPC 1.51 keeps one set of callback threads for the process and counts the channels that share it. The last
+// such channel to go joins these threads, so it must never go on one of them: that would corrupt memory.
+// Therefore calls hold plain pointers to slots, slots are freed by open() only while another one has a share,
+// and the rest by close().
 class grpc_vstream_client::hub {
  public:
   hub(std::string target, std::shared_ptr<grpc::ChannelCredentials> credentials, grpc::ChannelArguments args,
@@ -245,8 +252,8 @@ class grpc_vstream_client::hub {
     slot.has_queue = true;
     calls_.emplace(call_id, call);
     if (std::any_of(live_.begin(), live_.end(), [](const auto& s) { return s->has_queue; })) {
-      auto first =
-          std::stable_partition(retired_.begin(), retired_.end(), [](const auto& s) { return s->running > 0; });
+      auto first = std::stable_partition(retired_.begin(), retired_.end(),
+                                         [](const auto& s) { return s->running > 0; });
       std::move(first, retired_.end(), std::back_inserter(unused));
       retired_.erase(first, retired_.end());
     }
@@ -307,13 +314,15 @@ class grpc_vstream_client::hub {
   std::size_t running_ = 0;
 };
 
-// ---- One call ---------------------------------------------------------------------------------------------------
+// ---- One call
+// ---------------------------------------------------------------------------------------------------
 
 // Owns itself from start() until OnDone. Reads are started by reactions and by take(), that is from outside a
-// reaction; therefore one hold is kept from before StartCall until it is certain that no read will be started any
-// more: after OnReadDone(false), or once cancelled with no read under way. While `reading_` is true the hold stays, so
-// StartRead can be called after the mutex is released.
-class grpc_vstream_client::running_call final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+// reaction; therefore one hold is kept from before StartCall until it is certain that no read will be started
+// any more: after OnReadDone(false), or once cancelled with no read under way. While `reading_` is true the
+// hold stays, so StartRead can be called after the mutex is released.
+class grpc_vstream_client::running_call final
+    : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
   running_call(std::shared_ptr<hub> hub, std::string request, std::shared_ptr<vstream_listener> listener)
       : hub_(std::move(hub)), slot_(hub_->pick()), listener_(std::move(listener)) {
@@ -508,7 +517,8 @@ class grpc_vstream_client::call_handle final : public vstream_call {
   const std::shared_ptr<running_call> call_;
 };
 
-// ---- The client -------------------------------------------------------------------------------------------------
+// ---- The client
+// -------------------------------------------------------------------------------------------------
 
 channel_plan plan_channels(unsigned streams) {
   constexpr unsigned calls_per_channel = 90;
@@ -521,7 +531,8 @@ channel_plan plan_channels(unsigned streams) {
 }
 
 result<std::shared_ptr<grpc_vstream_client>> grpc_vstream_client::make(const connection_settings& settings,
-                                                                       channel_plan plan, transport_limits limits) {
+                                                                       channel_plan plan,
+                                                                       transport_limits limits) {
   take_over_grpc_log();
   result<std::string> target = target_of(settings);
   if (!target) {
@@ -536,8 +547,8 @@ result<std::shared_ptr<grpc_vstream_client>> grpc_vstream_client::make(const con
     return fail(credentials.error());
   }
   auto made = std::make_shared<hub>(*std::move(target), *std::move(credentials),
-                                    arguments_of(settings.tls, plan, limits), *std::move(metadata), plan.channels,
-                                    limits);
+                                    arguments_of(settings.tls, plan, limits), *std::move(metadata),
+                                    plan.channels, limits);
   return std::shared_ptr<grpc_vstream_client>(new grpc_vstream_client(std::move(made)));
 }
 

@@ -1,4 +1,5 @@
-// VStream calls over gRPC: the real implementation of clients/vstream.hpp. No gRPC header is needed to use it.
+// VStream calls over gRPC: the real implementation of clients/vstream.hpp. No gRPC header is needed to use
+// it.
 #pragma once
 
 #include <chrono>
@@ -21,8 +22,9 @@ struct channel_plan {
   bool bdp_probe = true;
 };
 
-/// The plan for so many streams at once: max(ceil(streams / 90), min(streams, 4)) channels, at least one, because
-/// servers allow about 100 calls per connection and say nothing when more wait; probing up to 8 streams. Pure.
+/// The plan for so many streams at once: max(ceil(streams / 90), min(streams, 4)) channels, at least one,
+/// because servers allow about 100 calls per connection and say nothing when more wait; probing up to 8
+/// streams. Pure.
 channel_plan plan_channels(unsigned streams);
 
 /// Bounds of one call.
@@ -35,20 +37,22 @@ struct transport_limits {
 
 /// Opens VStream calls over its own channels. Thread-safe.
 ///
-/// Shutdown: cancel or drop all calls, wait_until_idle(), then end what the listeners talk to, then drop the client.
-/// The last reference to the client must not be dropped by a listener.
+/// Shutdown: cancel or drop all calls, wait_until_idle(), then end what the listeners talk to, then drop the
+/// client. The last reference to the client must not be dropped by a listener.
 class grpc_vstream_client final : public vstream_client {
  public:
-  /// Connects to nothing yet: the first call does. Errors: config_invalid (host, credentials that cannot be sent,
-  /// PEM texts), tls_failed (no root certificates on this system).
-  static result<std::shared_ptr<grpc_vstream_client>> make(const connection_settings& settings, channel_plan plan,
-                                                           transport_limits limits = {});
+  /// Connects to nothing yet: the first call does. Errors: config_invalid (host, credentials that cannot be
+  /// sent, PEM texts), tls_failed (no root certificates on this system).
+  static result<std::shared_ptr<grpc_vstream_client>> make(const connection_settings& settings,
+                                                           channel_plan plan, transport_limits limits = {});
   /// Cancels what still runs and waits for its end.
   ~grpc_vstream_client() override;
 
-  /// Goes to the channel with the fewest running calls. A channel whose last attempt to connect failed is replaced
-  /// first, so a retry never waits for gRPC's own back-off. The listener may hear before open() has returned.
-  std::unique_ptr<vstream_call> open(vstream_request request, std::shared_ptr<vstream_listener> listener) override;
+  /// Goes to the channel with the fewest running calls. A channel whose last attempt to connect failed is
+  /// replaced first, so a retry never waits for gRPC's own back-off. The listener may hear before open() has
+  /// returned.
+  std::unique_ptr<vstream_call> open(vstream_request request,
+                                     std::shared_ptr<vstream_listener> listener) override;
 
   /// Calls opened from now on use fresh channels (name look-up included). Running calls keep theirs.
   void reconnect();
@@ -70,12 +74,13 @@ class grpc_vstream_client final : public vstream_client {
   std::shared_ptr<hub> hub_;
 };
 
-/// gRPC writes errors of its own to a log of the process, by default stderr. The first make() takes that log over:
-/// errors go to this sink (any thread; must not block), everything else is dropped. An empty sink drops all.
+/// gRPC writes errors of its own to a log of the process, by default stderr. The first make() takes that log
+/// over: errors go to this sink (any thread; must not block), everything else is dropped. An empty sink drops
+/// all.
 void set_grpc_log_sink(std::function<void(std::string_view line)> sink);
 
-/// The newest line about TLS that gRPC logged in this process, or empty. For diagnosis: a call's status often only
-/// says that connecting failed.
+/// The newest line about TLS that gRPC logged in this process, or empty. For diagnosis: a call's status often
+/// only says that connecting failed.
 std::string last_grpc_tls_error();
 
 }  // namespace psource

@@ -17,7 +17,8 @@ namespace {
 
 constexpr std::size_t shards_per_call = 64;
 
-// What the transport's threads leave for the waiting thread. Shared with the listeners, which may outlive the peek.
+// What the transport's threads leave for the waiting thread. Shared with the listeners, which may outlive the
+// peek.
 struct bulletin {
   struct note {
     std::size_t call;
@@ -123,7 +124,8 @@ tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
     calls.push_back(std::move(call));
   }
   for (std::size_t i = 0; i < calls.size(); ++i) {
-    calls[i].handle = client.open(vstream_request{std::move(requests[i])}, std::make_shared<poster>(board, i));
+    calls[i].handle =
+        client.open(vstream_request{std::move(requests[i])}, std::make_shared<poster>(board, i));
   }
 
   const auto give_up = [&](failure what, std::optional<stream_end> end) {
@@ -142,9 +144,10 @@ tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
     if (!note) {
       peek_failure late = give_up({}, std::nullopt).value();
       late.what.code = error_code::stream_stalled;
-      late.what.message = "The server did not tell the current position of keyspace " + keyspace.str() + ", shard " +
-                          list_of(late.missing) + " within " + std::to_string(limit.count() / 1000) +
-                          " s. Most often no " + to_string(options.type) + " tablet serves there.";
+      late.what.message = "The server did not tell the current position of keyspace " + keyspace.str() +
+                          ", shard " + list_of(late.missing) + " within " +
+                          std::to_string(limit.count() / 1000) + " s. Most often no " +
+                          to_string(options.type) + " tablet serves there.";
       return tl::unexpected<peek_failure>(std::move(late));
     }
     peek_call& call = calls[note->call];
@@ -154,8 +157,8 @@ tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
     while (response_buffer response = call.handle->take()) {
       if (!note_positions(*response, keyspace, call, found)) {
         return give_up({error_code::response_malformed,
-                        "The server's answer to a question for the current position of keyspace " + keyspace.str() +
-                            " is not a VStream response.",
+                        "The server's answer to a question for the current position of keyspace " +
+                            keyspace.str() + " is not a VStream response.",
                         "", std::nullopt},
                        std::nullopt);
       }
@@ -165,11 +168,10 @@ tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
       open_calls -= 1;
     } else if (note->end) {
       const std::vector<shard_name> unanswered(call.missing.begin(), call.missing.end());
-      const std::string context = "asking for the current position of keyspace " + keyspace.str() + ", shard " +
-                                  list_of(unanswered);
+      const std::string context =
+          "asking for the current position of keyspace " + keyspace.str() + ", shard " + list_of(unanswered);
       failure what = classify ? classify(*note->end, context)
-                              : failure{error_code::stream_broken,
-                                        "The stream ended while " + context + ".",
+                              : failure{error_code::stream_broken, "The stream ended while " + context + ".",
                                         note->end->message, std::nullopt};
       return give_up(std::move(what), std::move(note->end));
     }

@@ -34,12 +34,12 @@ struct peek_failure {
 /// Turns the end of a stream into what the user is told. `context` says what was tried, for the sentence.
 using end_classifier = std::function<failure(const stream_end& end, const std::string& context)>;
 
-/// Each shard's current position. Streams "current" with up to 64 shards a call, all calls at the same time; a shard's
-/// position is its first gtid that is no longer "current". All calls are cancelled before it returns (their ends may
-/// come later). Ask only for shards that serve: an old shard answers with a position that cannot be used.
-/// Blocking, at most `limit` (vtgate itself looks for a tablet for 90 s); not from a listener or an actor.
-/// Errors: stream_stalled when the time is over, response_malformed, what `classify` says of a stream that ended, or
-/// stream_broken without a classifier.
+/// Each shard's current position. Streams "current" with up to 64 shards a call, all calls at the same time;
+/// a shard's position is its first gtid that is no longer "current". All calls are cancelled before it
+/// returns (their ends may come later). Ask only for shards that serve: an old shard answers with a position
+/// that cannot be used. Blocking, at most `limit` (vtgate itself looks for a tablet for 90 s); not from a
+/// listener or an actor. Errors: stream_stalled when the time is over, response_malformed, what `classify`
+/// says of a stream that ended, or stream_broken without a classifier.
 tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
     vstream_client& client, const keyspace_name& keyspace, const std::vector<shard_name>& shards,
     const peek_options& options, std::chrono::milliseconds limit, const end_classifier& classify = {});

@@ -81,7 +81,9 @@ void keep_signals_away() {
 std::unique_ptr<output_file> open_output_file(int fd) { return std::make_unique<descriptor_file>(fd); }
 
 stdout_writer::stdout_writer(std::unique_ptr<output_file> file, std::shared_ptr<output_listener> listener)
-    : file_(std::move(file)), listener_(std::move(listener)), last_progress_(std::chrono::steady_clock::now()) {
+    : file_(std::move(file)),
+      listener_(std::move(listener)),
+      last_progress_(std::chrono::steady_clock::now()) {
   thread_ = std::thread([this] { run(); });
 }
 
@@ -120,7 +122,8 @@ std::chrono::milliseconds stdout_writer::stuck_time() const {
   if (queued_ == 0 || failed_) {
     return std::chrono::milliseconds(0);
   }
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - last_progress_);
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() -
+                                                               last_progress_);
 }
 
 result<void> stdout_writer::close(std::chrono::milliseconds limit) {
@@ -143,7 +146,8 @@ result<void> stdout_writer::close(std::chrono::milliseconds limit) {
     return fail(*failed_);
   }
   if (queued_ != 0) {
-    return fail(error_code::output_failed, "Standard output did not take the last " + std::to_string(queued_) +
+    return fail(error_code::output_failed, "Standard output did not take the last " +
+                                               std::to_string(queued_) +
                                                " bytes in time; its last line may be cut.");
   }
   return {};

@@ -21,7 +21,8 @@
 
 namespace psource {
 
-/// The system calls of the writer, so that tests can make them fail. All but interrupt() run on the writer's thread.
+/// The system calls of the writer, so that tests can make them fail. All but interrupt() run on the writer's
+/// thread.
 class output_file {
  public:
   virtual ~output_file() = default;
@@ -33,12 +34,13 @@ class output_file {
   virtual void interrupt(pthread_t writer) = 0;
 };
 
-/// The real calls on a descriptor, which is not closed at the end. Widens a pipe to 1 MiB where the system allows it.
-/// Takes the signal SIGRTMIN+3 for interrupt().
+/// The real calls on a descriptor, which is not closed at the end. Widens a pipe to 1 MiB where the system
+/// allows it. Takes the signal SIGRTMIN+3 for interrupt().
 std::unique_ptr<output_file> open_output_file(int fd);
 
-/// Writes buffers in order on a thread of its own. Handles short writes, EINTR and EAGAIN; EPIPE is output_closed, any
-/// other error output_failed. After a failure nothing more is written, so what was written ends where the failure hit.
+/// Writes buffers in order on a thread of its own. Handles short writes, EINTR and EAGAIN; EPIPE is
+/// output_closed, any other error output_failed. After a failure nothing more is written, so what was written
+/// ends where the failure hit.
 class stdout_writer final : public output {
  public:
   /// Starts the thread. The listener is kept until the thread ended.
@@ -53,13 +55,14 @@ class stdout_writer final : public output {
 
   /// Bytes written so far. Any thread.
   std::uint64_t bytes_written() const;
-  /// For how long bytes have been waiting without a single one being taken; 0 while nothing waits. Any thread.
+  /// For how long bytes have been waiting without a single one being taken; 0 while nothing waits. Any
+  /// thread.
   std::chrono::milliseconds stuck_time() const;
 
-  /// Writes what is queued, ends the thread and waits for it; buffers that come later are dropped. When `limit` passes
-  /// first, the write under way is interrupted, possibly inside a line, and the rest is dropped.
-  /// Error: the failure that the listener heard, or output_failed when the time was over. Blocking; once, and not from
-  /// the listener.
+  /// Writes what is queued, ends the thread and waits for it; buffers that come later are dropped. When
+  /// `limit` passes first, the write under way is interrupted, possibly inside a line, and the rest is
+  /// dropped. Error: the failure that the listener heard, or output_failed when the time was over. Blocking;
+  /// once, and not from the listener.
   result<void> close(std::chrono::milliseconds limit);
 
  private:

@@ -46,7 +46,8 @@ result<void> check_tls_material(const tls_settings& tls) {
   }
   if (!tls.ca_certificate.empty() && !first_certificate(tls.ca_certificate)) {
     return fail(error_code::config_invalid,
-                "tls.ca_certificate is not a certificate in PEM form (it starts with \"-----BEGIN CERTIFICATE-----\").");
+                "tls.ca_certificate is not a certificate in PEM form (it starts with \"-----BEGIN "
+                "CERTIFICATE-----\").");
   }
   if (tls.client_certificate.empty() != tls.client_key.empty()) {
     return fail(error_code::config_invalid,
@@ -62,9 +63,10 @@ result<void> check_tls_material(const tls_settings& tls) {
   bio_ptr in = reader_of(tls.client_key);
   key_ptr key(PEM_read_bio_PrivateKey(in.get(), nullptr, no_pass_phrase, nullptr));
   if (!key) {
-    return fail(error_code::config_invalid,
-                "tls.client_key is not a private key in PEM form, or it is protected by a pass phrase. Give the key "
-                "without one.");
+    return fail(
+        error_code::config_invalid,
+        "tls.client_key is not a private key in PEM form, or it is protected by a pass phrase. Give the key "
+        "without one.");
   }
   if (X509_check_private_key(certificate.get(), key.get()) != 1) {
     ERR_clear_error();

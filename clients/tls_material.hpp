@@ -12,8 +12,8 @@ namespace psource {
 /// Error: config_invalid, naming the key of the configuration. Never repeats the material. Any thread.
 result<void> check_tls_material(const tls_settings& tls);
 
-/// The file with the system's root certificates, as gRPC looks it up (GRPC_DEFAULT_SSL_ROOTS_FILE_PATH, then the
-/// usual places). Error: tls_failed, saying which package is missing. Any thread.
+/// The file with the system's root certificates, as gRPC looks it up (GRPC_DEFAULT_SSL_ROOTS_FILE_PATH, then
+/// the usual places). Error: tls_failed, saying which package is missing. Any thread.
 result<std::string> system_roots_file();
 
 }  // namespace psource

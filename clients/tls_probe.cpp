@@ -168,13 +168,16 @@ result<socket_fd> connect_to(const endpoint& to, clock::time_point deadline) {
                 "Nothing listens on " + to.name() + " (connection refused). Check host and port.", reason);
   }
   if (last_error == ETIMEDOUT) {
-    return fail(error_code::host_unreachable,
-                "No answer from " + to.name() + ". Check host and port, and whether a firewall is in between.", reason);
+    return fail(
+        error_code::host_unreachable,
+        "No answer from " + to.name() + ". Check host and port, and whether a firewall is in between.",
+        reason);
   }
   return fail(error_code::host_unreachable, "Cannot connect to " + to.name() + ": " + reason + ".", reason);
 }
 
-// The handshake runs over memory buffers and the bytes are carried here: OpenSSL's own socket writes raise SIGPIPE.
+// The handshake runs over memory buffers and the bytes are carried here: OpenSSL's own socket writes raise
+// SIGPIPE.
 class tls_connection {
  public:
   enum class step { done, failed, closed, timed_out };
@@ -295,7 +298,8 @@ bool use_roots(SSL_CTX* context, const std::string& pem) {
 }
 
 bool use_client_certificate(SSL_CTX* context, const tls_settings& tls) {
-  bio_ptr chain(BIO_new_mem_buf(tls.client_certificate.data(), static_cast<int>(tls.client_certificate.size())));
+  bio_ptr chain(
+      BIO_new_mem_buf(tls.client_certificate.data(), static_cast<int>(tls.client_certificate.size())));
   x509_ptr own(PEM_read_bio_X509(chain.get(), nullptr, no_pass_phrase, nullptr));
   if (!own || SSL_CTX_use_certificate(context, own.get()) != 1) {
     return false;
@@ -324,7 +328,8 @@ tl::unexpected<failure> verification_fault(long verdict, const endpoint& to, con
                            "\". Check the host, or set tls.server_name to the name in the certificate.",
                        detail);
     case X509_V_ERR_CERT_HAS_EXPIRED:
-      return tls_fault("The certificate of " + to.name() + " has expired. Its owner has to renew it.", detail);
+      return tls_fault("The certificate of " + to.name() + " has expired. Its owner has to renew it.",
+                       detail);
     case X509_V_ERR_CERT_NOT_YET_VALID:
       return tls_fault("The certificate of " + to.name() +
                            " is not valid yet. Check the clock of this machine and of the server.",
@@ -337,8 +342,8 @@ tl::unexpected<failure> verification_fault(long verdict, const endpoint& to, con
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-      return tls_fault("The certificate of " + to.name() + " is signed by an authority that is not among " + which +
-                           ". Set tls.ca_certificate to the certificate of that authority.",
+      return tls_fault("The certificate of " + to.name() + " is signed by an authority that is not among " +
+                           which + ". Set tls.ca_certificate to the certificate of that authority.",
                        detail);
     default:
       return tls_fault("The certificate of " + to.name() + " is not acceptable: " + detail + ".", detail);
@@ -346,47 +351,54 @@ tl::unexpected<failure> verification_fault(long verdict, const endpoint& to, con
 }
 
 // Why the handshake broke off, from the newest reason in OpenSSL's queue.
-tl::unexpected<failure> handshake_fault(tls_connection::step step, const endpoint& to, const tls_settings& tls,
-                                        bool certificate_requested) {
+tl::unexpected<failure> handshake_fault(tls_connection::step step, const endpoint& to,
+                                        const tls_settings& tls, bool certificate_requested) {
   const unsigned long code = ERR_peek_last_error();
   const int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
   const std::string detail = newest_openssl_error();
   if (step == tls_connection::step::timed_out) {
-    return tls_fault(to.name() +
-                         " accepts connections, but does not answer the TLS handshake. Check that the port is the gRPC "
-                         "port; if the server speaks no TLS, set tls to \"disabled\".",
-                     detail);
+    return tls_fault(
+        to.name() +
+            " accepts connections, but does not answer the TLS handshake. Check that the port is the gRPC "
+            "port; if the server speaks no TLS, set tls to \"disabled\".",
+        detail);
   }
   const bool alert_or_close = step == tls_connection::step::closed || reason >= SSL_AD_REASON_OFFSET;
   if (certificate_requested && alert_or_close) {
     if (tls.client_certificate.empty()) {
-      return tls_fault(to.name() + " requires a client certificate. Set tls.client_certificate and tls.client_key.",
-                       detail);
+      return tls_fault(
+          to.name() + " requires a client certificate. Set tls.client_certificate and tls.client_key.",
+          detail);
     }
-    return tls_fault(to.name() + " does not accept the client certificate of tls.client_certificate.", detail);
+    return tls_fault(to.name() + " does not accept the client certificate of tls.client_certificate.",
+                     detail);
   }
   switch (reason) {
     case SSL_R_WRONG_VERSION_NUMBER:
     case SSL_R_HTTP_REQUEST:
     case SSL_R_PACKET_LENGTH_TOO_LONG:
-      return tls_fault(to.name() +
-                           " does not speak TLS. Check that the port is the gRPC port; if the server really speaks no "
-                           "TLS, set tls to \"disabled\".",
-                       detail);
+      return tls_fault(
+          to.name() +
+              " does not speak TLS. Check that the port is the gRPC port; if the server really speaks no "
+              "TLS, set tls to \"disabled\".",
+          detail);
     case SSL_R_UNSUPPORTED_PROTOCOL:
     case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
-      return tls_fault(to.name() + " offers only TLS versions that are too old; at least TLS 1.2 is needed.", detail);
+      return tls_fault(to.name() + " offers only TLS versions that are too old; at least TLS 1.2 is needed.",
+                       detail);
     case SSL_R_NO_APPLICATION_PROTOCOL:
     case SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL:
-      return tls_fault(to.name() + " speaks TLS, but not gRPC (it does not offer HTTP/2). Check the port.", detail);
+      return tls_fault(to.name() + " speaks TLS, but not gRPC (it does not offer HTTP/2). Check the port.",
+                       detail);
     default:
       break;
   }
   if (step == tls_connection::step::closed) {
-    return tls_fault(to.name() +
-                         " closed the connection during the TLS handshake. Check that the port is the gRPC port; if the "
-                         "server speaks no TLS, set tls to \"disabled\".",
-                     detail);
+    return tls_fault(
+        to.name() +
+            " closed the connection during the TLS handshake. Check that the port is the gRPC port; if the "
+            "server speaks no TLS, set tls to \"disabled\".",
+        detail);
   }
   return tls_fault("The TLS handshake with " + to.name() + " failed: " + detail + ".", detail);
 }
@@ -450,7 +462,8 @@ result<tls_session> probe_tls(const std::string& host, std::uint16_t port, const
 
   if (!tls.enabled) {
     if (step == tls_connection::step::done) {
-      return tls_fault(to.name() + " speaks TLS, but the configuration disables it. Set tls to \"verify\".", "");
+      return tls_fault(to.name() + " speaks TLS, but the configuration disables it. Set tls to \"verify\".",
+                       "");
     }
     ERR_clear_error();
     return tls_session{};

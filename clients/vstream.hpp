@@ -59,7 +59,8 @@ struct vstream_request {
 class vstream_client {
  public:
   virtual ~vstream_client() = default;
-  /// Starts a call at once and returns without waiting. The listener is shared with the transport until on_end() returned.
+  /// Starts a call at once and returns without waiting. The listener is shared with the transport until on_end() returned;
+  /// it may hear before open() has returned.
   virtual std::unique_ptr<vstream_call> open(vstream_request request, std::shared_ptr<vstream_listener> listener) = 0;
 };
 

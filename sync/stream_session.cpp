@@ -24,6 +24,16 @@ bool bit_is_set(std::string_view bits, std::int64_t index) {
   return (static_cast<unsigned char>(bits[static_cast<std::size_t>(index / 8)]) >> (index % 8)) & 1;
 }
 
+// The after image leaves columns out (binlog_row_image=NOBLOB) or gives JSON as an expression over the old value.
+bool is_incomplete(const row_change_view& change) {
+  if (!change.after.present) return false;
+  for (std::int64_t i = 0; i < change.data_columns_count; ++i)
+    if (!bit_is_set(change.data_columns, i)) return true;
+  for (std::int64_t i = 0; i < change.json_partial_count; ++i)
+    if (bit_is_set(change.json_partial_values, i)) return true;
+  return false;
+}
+
 }  // namespace
 
 const char* to_string(stream_kind kind) {
@@ -54,6 +64,7 @@ stream_request stream_session::begin_attempt() {
   events_ = {};
   in_rows_ = false;
   has_change_ = false;
+  lookup_answered_ = false;
   heard_ = false;
   stream_request request;
   request.keyspace = spec_.keyspace;
@@ -99,9 +110,9 @@ result<pump_result> stream_session::pump(batch& out) {
   if (finished_) return pump_result::finished;
   for (;;) {
     if (in_rows_) {
-      auto used_up = take_rows(out);
-      if (!used_up) return fail(std::move(used_up.error()));
-      if (!*used_up) return pump_result::batch_full;
+      auto step = take_rows(out);
+      if (!step) return fail(std::move(step.error()));
+      if (*step != pump_result::needs_input) return *step;
       in_rows_ = false;
     }
     if (!response_ || !events_.next(event_)) break;
@@ -190,6 +201,7 @@ result<void> stream_session::take_fields(const raw_event& event, batch& out) {
   for (const auto& warning : encoder->warnings()) out.warnings.push_back(warning);
   slot& target = shard->tables[table];
   target.encoder.emplace(std::move(*encoder));
+  target.columns = std::move(fields->columns);
   target.snapshot_cursor = 0;
   return {};
 }
@@ -221,52 +233,100 @@ result<void> stream_session::start_rows(const raw_event& event) {
   return {};
 }
 
-result<bool> stream_session::take_rows(batch& out) {
+result<pump_result> stream_session::take_rows(batch& out) {
   for (;;) {
     if (!has_change_ && !rows_.next(change_)) {
       if (!rows_.ok())
         return fail(error_code::response_malformed, "A ROW event of " +
                                                         spec_.tables[rows_table_].shape->id.to_string() +
                                                         " cannot be decoded.");
-      return true;
+      return pump_result::needs_input;
     }
     has_change_ = true;
-    const std::size_t size = change_.before.values.size() + change_.after.values.size();
-    if (!out.lines.empty() && out.lines.size() + 2 * size + record_overhead > batch::capacity) return false;
-    auto taken = take_change(change_, out);
+    const std::optional<looked_up_row>* whole = nullptr;
+    std::size_t size = change_.before.values.size() + change_.after.values.size();
+    if (is_incomplete(change_)) {
+      if (!lookup_answered_) {
+        auto gathered = gather_lookup();
+        if (!gathered) return fail(std::move(gathered.error()));
+        return pump_result::needs_rows;
+      }
+      whole = &looked_up_[next_looked_up_];
+      if (*whole) size += (*whole)->values.size();
+    }
+    if (!out.lines.empty() && out.lines.size() + 2 * size + record_overhead > batch::capacity)
+      return pump_result::batch_full;
+    auto taken = take_change(change_, whole, out);
     if (!taken) return fail(std::move(taken.error()));
+    if (whole != nullptr && ++next_looked_up_ == looked_up_.size()) lookup_answered_ = false;
     has_change_ = false;
     ++progress_;
   }
 }
 
-result<void> stream_session::take_change(const row_change_view& change, batch& out) {
+result<void> stream_session::gather_lookup() {
+  const session_table& table = spec_.tables[rows_table_];
+  const slot& target = rows_shard_->tables[rows_table_];
+  const auto& definition = table.shape->table;
+  const auto incomplete = [&](const char* why) {
+    return fail(failure{error_code::row_image_incomplete,
+                        "Changes of " + table.shape->id.to_string() +
+                            " leave unchanged columns out (binlog_row_image=NOBLOB or partial JSON), and " + why +
+                            ". Set binlog_row_image=FULL and binlog_row_value_options='' on the database.",
+                        {},
+                        table.shape->id});
+  };
+  lookup_ = {};
+  lookup_.table = table.shape->id;
+  lookup_.shard = rows_shard_->shard;
+  std::vector<std::size_t> key_positions;
+  for (const auto& column : target.columns) lookup_.columns.push_back(column.name);
+  for (const auto& name : definition.primary_key) {
+    const auto at = std::find(lookup_.columns.begin(), lookup_.columns.end(), name);
+    if (at == lookup_.columns.end()) return incomplete("the primary key is not among them");
+    const auto position = static_cast<std::size_t>(at - lookup_.columns.begin());
+    key_positions.push_back(position);
+    const column_definition* known = definition.find(name);
+    lookup_.key.push_back({name, target.columns[position].type, known == nullptr ? std::string() : known->character_set});
+  }
+  if (key_positions.empty()) return incomplete("a table without a primary key has nothing to look them up by");
+  // This change and the incomplete ones that follow in the same event.
+  row_event_reader rest = rows_;
+  row_change_view change = change_;
+  do {
+    if (!is_incomplete(change)) continue;
+    std::vector<std::string> key(key_positions.size());
+    value_reader values(change.after);
+    for (std::size_t column = 0; values.next(); ++column)
+      for (std::size_t k = 0; k < key_positions.size(); ++k)
+        if (key_positions[k] == column) key[k] = std::string(values.value());
+    lookup_.keys.push_back(std::move(key));
+  } while (rest.next(change));
+  return {};
+}
+
+void stream_session::complete(looked_up_rows rows) {
+  rows.resize(lookup_.keys.size());
+  looked_up_ = std::move(rows);
+  next_looked_up_ = 0;
+  lookup_answered_ = true;
+}
+
+result<void> stream_session::take_change(const row_change_view& change, const std::optional<looked_up_row>* whole,
+                                         batch& out) {
   session_table& table = spec_.tables[rows_table_];
   slot& target = rows_shard_->tables[rows_table_];
   record_encoder& encoder = *target.encoder;
-  const auto incomplete = [&](const char* what) {
-    failure problem{error_code::row_image_incomplete,
-                    "A change of " + table.shape->id.to_string() + " " + what +
-                        "; the values cannot be told from the stream. Set binlog_row_image=FULL (and "
-                        "binlog_row_value_options to empty) on the database.",
-                    {},
-                    table.shape->id};
-    return fail(std::move(problem));
-  };
-  for (std::int64_t i = 0; i < change.data_columns_count; ++i)
-    if (!bit_is_set(change.data_columns, i)) return incomplete("leaves unchanged columns out (binlog_row_image=NOBLOB)");
-  for (std::int64_t i = 0; i < change.json_partial_count; ++i)
-    if (bit_is_set(change.json_partial_values, i)) return incomplete("gives JSON as a partial update");
-
   shard_cursor& cursor = table.cursors[rows_shard_->shard];
   const bool copied = event_.timestamp == 0;
   record_context context;
   context.emitted_at_ms = emitted_at_;
-  context.copied = copied;
   context.position = row_position_;
   context.extracted_at_ns = emitted_at_ * 1'000'000;
   std::uint64_t records = 0;
   const auto append = [&](const row_view& row, bool deleted) -> result<void> {
+    // What was looked up has the form of a copy's values.
+    context.copied = copied || (whole != nullptr && !deleted);
     if (copied) {
       if (target.snapshot_cursor == 0)
         target.snapshot_cursor = std::max(cursor.cdc_cursor + 1, clock_->server_microseconds());
@@ -298,7 +358,11 @@ result<void> stream_session::take_change(const row_change_view& change, batch& o
       done = append(change.before, true);
       if (!done) return done;
     }
-    done = append(change.after, false);
+    // A row that is gone by now is skipped: its delete follows.
+    if (whole == nullptr)
+      done = append(change.after, false);
+    else if (*whole)
+      done = append((*whole)->view(), false);
   } else if (change.before.present) {
     if (deletes) done = append(change.before, true);
   } else {

@@ -20,6 +20,7 @@
 #include "protocol/vitess/gtid_set.hpp"
 #include "protocol/vitess/request.hpp"
 #include "protocol/vitess/response_decoder.hpp"
+#include "protocol/vitess/row_lookup.hpp"
 #include "sync/batch.hpp"
 #include "sync/clock.hpp"
 
@@ -65,6 +66,7 @@ struct session_spec {
 enum class pump_result : std::uint8_t {
   needs_input,  ///< The response is used up: feed() the next one.
   batch_full,   ///< Hand the batch over and call pump() again with an empty one.
+  needs_rows,   ///< Some changes came incomplete: look up missing_rows(), give them to complete(), then pump() again.
   finished,     ///< The stream's end is reached; nothing more is to be read.
 };
 
@@ -81,6 +83,12 @@ class stream_session {
   /// Decodes and encodes into `out` until it is full, the response is used up or the end is reached. A failure ends
   /// this attempt: what `out` holds already is whole and may be written.
   result<pump_result> pump(batch& out);
+
+  /// After needs_rows: the rows to look up, by primary key, on the shard that the changes came from.
+  const row_lookup& missing_rows() const { return lookup_; }
+
+  /// The answer to missing_rows(), one entry per key. A row that is gone is skipped: its delete follows.
+  void complete(looked_up_rows rows);
 
   /// Adds the cursors that hold now to `out`: call before handing a batch over, also when it holds no line.
   void seal(batch& out);
@@ -99,6 +107,7 @@ class stream_session {
  private:
   struct slot {
     std::optional<record_encoder> encoder;
+    std::vector<wire_column> columns;
     // One `_ab_cdc_cursor` for all rows of a snapshot; chosen at the first copied row after a FIELD event.
     std::int64_t snapshot_cursor = 0;
     bool dirty = false;
@@ -117,8 +126,9 @@ class stream_session {
   result<std::optional<pump_result>> take_event(const raw_event& event, batch& out);
   result<void> take_fields(const raw_event& event, batch& out);
   result<void> start_rows(const raw_event& event);
-  result<bool> take_rows(batch& out);
-  result<void> take_change(const row_change_view& change, batch& out);
+  result<pump_result> take_rows(batch& out);
+  result<void> take_change(const row_change_view& change, const std::optional<looked_up_row>* whole, batch& out);
+  result<void> gather_lookup();
   result<bool> take_boundary(batch& out);
   result<void> follow_reshard(const vgtid& position, batch& out);
   void settle_cursors(shard_slots& shard, bool complete);
@@ -142,6 +152,12 @@ class stream_session {
   row_change_view change_;
   bool has_change_ = false;
   std::string row_position_;
+
+  // Incomplete changes of the ROW event under way, and what the database said their rows are now.
+  row_lookup lookup_;
+  looked_up_rows looked_up_;
+  std::size_t next_looked_up_ = 0;
+  bool lookup_answered_ = false;
 
   bool finished_ = false;
   bool moved_ = false;

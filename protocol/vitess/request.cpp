@@ -63,10 +63,11 @@ result<std::string> serialize(const stream_request& request) {
 
   for (const table_name& table : request.tables) {
     if (!can_be_streamed(table)) {
-      return fail(table_failure(request, table, error_code::table_missing,
-                                "Vitess takes the table name \"" + table.str() +
-                                    "\" for a regular expression, so this table cannot be streamed. Rename it or "
-                                    "deselect it."));
+      return fail(
+          table_failure(request, table, error_code::table_missing,
+                        "Vitess takes the table name \"" + table.str() +
+                            "\" for a regular expression, so this table cannot be streamed. Rename it or "
+                            "deselect it."));
     }
     binlogdata::Rule* rule = out.mutable_filter()->add_rules();
     rule->set_match(table.str());

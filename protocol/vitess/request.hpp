@@ -14,12 +14,14 @@ namespace psource {
 /// A table that is still to be copied on a shard, wholly or from a primary key on.
 struct table_start {
   table_name table;
-  /// Serialized query.QueryResult with the fields and the one row of the last key; empty = copy from the start.
+  /// Serialized query.QueryResult with the fields and the one row of the last key; empty = copy from the
+  /// start.
   std::string lastpk;
 };
 
-/// Where a shard's stream starts. Empty gtid = copy; "current" = the present position; else exclusive: what the
-/// set does not contain is sent. Copies list their tables here, so that each VGTID tells what is still pending.
+/// Where a shard's stream starts. Empty gtid = copy; "current" = the present position; else exclusive: what
+/// the set does not contain is sent. Copies list their tables here, so that each VGTID tells what is still
+/// pending.
 struct shard_start {
   shard_name shard;
   std::string gtid;
@@ -42,8 +44,8 @@ struct stream_request {
 bool can_be_streamed(const table_name& table);
 
 /// The bytes of the vtgate.VStreamRequest. Errors: table_missing with `stream` set for a table that cannot be
-/// streamed, state_invalid with `stream` set for a lastpk that is no query.QueryResult of one row with its fields.
-/// Pure; any thread.
+/// streamed, state_invalid with `stream` set for a lastpk that is no query.QueryResult of one row with its
+/// fields. Pure; any thread.
 result<std::string> serialize(const stream_request& request);
 
 }  // namespace psource

@@ -1,0 +1,128 @@
+// Implementation of question_worker.hpp.
+#include "clients/question_worker.hpp"
+
+#include <charconv>
+#include <utility>
+
+#include "clients/discovery.hpp"
+
+namespace psource {
+
+namespace {
+
+result<server_positions> positions_of(mysql_session& session, const shard_id& shard, tablet_type tablet) {
+  auto told = shard_positions(session, shard, tablet);
+  if (!told) return fail(std::move(told.error()));
+  auto purged = gtid_set::parse_position(told->purged);
+  if (!purged) return fail(std::move(purged.error()));
+  auto executed = gtid_set::parse_position(told->executed);
+  if (!executed) return fail(std::move(executed.error()));
+  return server_positions{std::move(*purged), std::move(*executed)};
+}
+
+result<looked_up_rows> rows_of(mysql_session& session, const row_lookup& lookup) {
+  auto sql = lookup_query(lookup);
+  if (!sql) return fail(std::move(sql.error()));
+  // The shard itself is asked, so that a row that has just moved to another shard is not taken for this one's.
+  auto target = session.use(lookup.table.keyspace.str() + "/" + lookup.shard.str());
+  if (!target) return fail(std::move(target.error()));
+  for (const auto& statement : lookup_preparation()) {
+    auto prepared = session.query(statement);
+    if (!prepared) return fail(std::move(prepared.error()));
+  }
+  auto answer = session.query(*sql);
+  if (!answer) return fail(std::move(answer.error()));
+  looked_up_rows rows(lookup.keys.size());
+  if (answer->width() != lookup.columns.size() + 1)
+    return fail(error_code::response_malformed, "The rows of " + lookup.table.to_string() + " have " +
+                                                    std::to_string(answer->width()) + " values instead of " +
+                                                    std::to_string(lookup.columns.size() + 1) + ".");
+  for (std::size_t i = 0; i < answer->size(); ++i) {
+    const auto index = answer->at(i, 0);
+    std::size_t row = lookup.keys.size();
+    if (index) std::from_chars(index->data(), index->data() + index->size(), row);
+    if (row >= lookup.keys.size())
+      return fail(error_code::response_malformed,
+                  "A row of " + lookup.table.to_string() + " came back without the number it was asked for by.");
+    looked_up_row found;
+    for (std::size_t k = 1; k < answer->width(); ++k) found.add(answer->at(i, k));
+    rows[row] = std::move(found);
+  }
+  return rows;
+}
+
+}  // namespace
+
+question_worker::question_worker(connection_settings settings, mysql_limits limits)
+    : settings_(std::move(settings)), limits_(limits), thread_([this] { run(); }) {}
+
+question_worker::~question_worker() {
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    closing_ = true;
+  }
+  work_.notify_all();
+  thread_.join();
+}
+
+void question_worker::enqueue(question q) {
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    queue_.push_back(std::move(q));
+  }
+  work_.notify_all();
+}
+
+result<mysql_session*> question_worker::session() {
+  if (!session_) {
+    auto opened = mysql_session::connect(settings_, limits_);
+    if (!opened) return fail(std::move(opened.error()));
+    session_ = std::move(*opened);
+  }
+  return session_.get();
+}
+
+void question_worker::run() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    work_.wait(lock, [this] { return closing_ || !queue_.empty(); });
+    if (queue_.empty()) return;
+    question next = std::move(queue_.front());
+    queue_.pop_front();
+    const bool closing = closing_;
+    lock.unlock();
+    if (closing)
+      next(fail(error_code::interrupted, "The read is ending."));
+    else
+      next(session());
+    lock.lock();
+  }
+}
+
+void question_worker::ask_positions(const shard_id& shard, tablet_type tablet,
+                                    std::function<void(result<server_positions>)> answer) {
+  enqueue([this, shard, tablet, answer = std::move(answer)](result<mysql_session*> open) {
+    if (!open) {
+      answer(fail(std::move(open.error())));
+      return;
+    }
+    auto told = positions_of(**open, shard, tablet);
+    // After a failure the session may be of no more use: the next question opens its own.
+    if (!told) session_.reset();
+    answer(std::move(told));
+  });
+}
+
+void question_worker::ask_rows(row_lookup lookup, std::function<void(result<looked_up_rows>)> answer) {
+  enqueue([this, lookup = std::move(lookup), answer = std::move(answer)](result<mysql_session*> open) {
+    if (!open) {
+      answer(fail(std::move(open.error())));
+      return;
+    }
+    auto rows = rows_of(**open, lookup);
+    if (!rows) session_.reset();
+    answer(std::move(rows));
+  });
+}
+
+}  // namespace psource

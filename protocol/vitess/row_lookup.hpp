@@ -1,0 +1,54 @@
+// Asks for whole rows that a row event left incomplete (binlog_row_image=NOBLOB, partial JSON): the SQL and its answer.
+//
+// The answer's values have the form that a copy has (`set names binary`, time zone UTC), so the copy's conversions apply.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "protocol/failure.hpp"
+#include "protocol/names.hpp"
+#include "protocol/vitess/columns.hpp"
+#include "protocol/vitess/row_view.hpp"
+
+namespace psource {
+
+/// Some rows of one table on one shard, by primary key.
+struct row_lookup {
+  stream_id table;
+  shard_name shard;
+  /// All columns, in the order of the FIELD event.
+  std::vector<std::string> columns;
+  /// The key's columns as the FIELD event and discovery describe them.
+  struct key_column {
+    std::string name;
+    std::int32_t type = 0;
+    /// MySQL's name of the character set; empty for binary and for types without one.
+    std::string character_set;
+  };
+  std::vector<key_column> key;
+  /// One entry per row: the key's values as on the wire.
+  std::vector<std::vector<std::string>> keys;
+};
+
+/// A row in the wire's own form (query.Row): lengths as packed zigzag varints, values back to back.
+struct looked_up_row {
+  std::string lengths;
+  std::string values;
+
+  row_view view() const { return {lengths, values, true}; }
+  /// Appends a value; nothing = NULL.
+  void add(const std::optional<std::string_view>& value);
+};
+
+/// As many entries as keys; nothing where the row is gone.
+using looked_up_rows = std::vector<std::optional<looked_up_row>>;
+
+/// The statements that prepare a session for the question, and the question: one SELECT per key, joined by UNION ALL,
+/// each with the key's index in front. Error: response_malformed for a key value that its type cannot have.
+std::vector<std::string> lookup_preparation();
+result<std::string> lookup_query(const row_lookup& lookup);
+
+}  // namespace psource

@@ -1,0 +1,35 @@
+// Questions that come up while streams run: a seam, so that actors never block and tests can script the answers.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "protocol/failure.hpp"
+#include "protocol/names.hpp"
+#include "protocol/vitess/gtid_set.hpp"
+#include "protocol/vitess/row_lookup.hpp"
+#include "protocol/vitess/tablet_type.hpp"
+
+namespace psource {
+
+/// What one MySQL server says of its own binary log.
+struct server_positions {
+  gtid_set purged;
+  gtid_set executed;
+};
+
+/// Thread-safe. Every question is answered exactly once, on a thread of the implementation's (the answer must not block
+/// there), in the order of asking; with a failure once it is closed.
+class branch_questions {
+ public:
+  virtual ~branch_questions() = default;
+  /// Which transactions a tablet of the shard has executed, and for which the binary logs are gone.
+  virtual void ask_positions(const shard_id& shard, tablet_type tablet,
+                             std::function<void(result<server_positions>)> answer) = 0;
+  /// Whole rows for changes that came incomplete, read from a tablet of the shard.
+  virtual void ask_rows(row_lookup lookup, std::function<void(result<looked_up_rows>)> answer) = 0;
+};
+
+}  // namespace psource

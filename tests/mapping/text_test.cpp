@@ -1,0 +1,238 @@
+// Escaping, character sets, JSON texts and geometries, below the record encoder.
+#include <doctest/doctest.h>
+#include <rapidjson/document.h>
+
+#include <cstring>
+#include <random>
+
+#include "protocol/mapping/charset.hpp"
+#include "protocol/mapping/dates.hpp"
+#include "protocol/mapping/json_string.hpp"
+#include "protocol/mapping/json_text.hpp"
+#include "protocol/mapping/numbers.hpp"
+#include "protocol/mapping/wkt.hpp"
+
+using namespace psource;
+
+namespace {
+
+std::string escaped(std::string_view text, outcome expected = outcome::exact) {
+  text_buffer out;
+  CHECK(append_escaped(out, text) == expected);
+  return std::string(out.view());
+}
+
+std::string decoded(const char* charset, std::string_view bytes) {
+  text_buffer out;
+  text_decoder::for_charset(charset).append(out, bytes);
+  return std::string(out.view());
+}
+
+std::string json_text(std::string_view text, outcome expected = outcome::exact) {
+  text_buffer out;
+  text_buffer scratch;
+  CHECK(append_json_text(out, scratch, text) == expected);
+  return std::string(out.view());
+}
+
+/// A point inside `depth` collections.
+std::string nested_collections(unsigned depth) {
+  std::string bytes(4, '\0');
+  for (unsigned i = 0; i < depth; ++i) bytes += std::string("\x01\x07\0\0\0\x01\0\0\0", 9);
+  return bytes + std::string("\x01\x01\0\0\0", 5) + std::string(16, '\0');
+}
+
+}  // namespace
+
+TEST_CASE("every byte at every place of a word is escaped as JSON wants it") {
+  for (unsigned byte = 0; byte < 0x80; ++byte) {
+    for (unsigned place = 0; place < 20; ++place) {
+      std::string text(20, 'x');
+      text[place] = static_cast<char>(byte);
+      const std::string line = "\"" + escaped(text) + "\"";
+      rapidjson::Document document;
+      document.Parse(line.data(), line.size());
+      REQUIRE_FALSE(document.HasParseError());
+      CHECK(std::string(document.GetString(), document.GetStringLength()) == text);
+    }
+  }
+  CHECK(escaped("\x7f") == "\x7f");
+  CHECK(escaped("\xe2\x80\xa8\xe2\x80\xa9") == "\xe2\x80\xa8\xe2\x80\xa9");
+  CHECK(escaped("") == "");
+}
+
+TEST_CASE("a text of nothing but control characters grows to six times its size") {
+  const std::string text(100000, '\x01');
+  CHECK(escaped(text).size() == 600000);
+  CHECK(escaped(std::string(100000, '\xff'), outcome::repaired).size() == 300000);
+}
+
+TEST_CASE("UTF-8 is checked as strictly as the standard says") {
+  const auto length = [](std::string_view text) {
+    const auto* from = reinterpret_cast<const unsigned char*>(text.data());
+    return utf8_length(from, from + text.size());
+  };
+  CHECK(length("\xc3\xa9") == 2);
+  CHECK(length("\xe2\x98\x83") == 3);
+  CHECK(length("\xf0\x9f\x98\x80") == 4);
+  CHECK(length("\xf4\x8f\xbf\xbf") == 4);
+  for (const char* bad :
+       {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf",
+        "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "\xc3", "\xe2\x98", "\xf0\x9f\x98", "\xc3(", ""})
+    CHECK(length(bad) == 0);
+}
+
+TEST_CASE("latin1 is Windows-1252 with the C1 controls in its five gaps") {
+  CHECK(decoded("latin1", "\x81\x8d\x8f\x90\x9d") == "\xc2\x81\xc2\x8d\xc2\x8f\xc2\x90\xc2\x9d");
+  CHECK(decoded("LATIN1", "\x80") == "\xe2\x82\xac");
+}
+
+TEST_CASE("every collation id of MySQL has a character set that is known, but for keybcs2") {
+  CHECK(charset_of_collation(8) == "latin1");
+  CHECK(charset_of_collation(33) == "utf8mb3");
+  CHECK(charset_of_collation(45) == "utf8mb4");
+  CHECK(charset_of_collation(63) == "binary");
+  CHECK(charset_of_collation(255) == "utf8mb4");
+  CHECK(charset_of_collation(0).empty());
+  CHECK(charset_of_collation(1024).empty());
+  for (std::uint32_t id = 1; id < 400; ++id) {
+    const auto name = charset_of_collation(id);
+    if (name.empty()) continue;
+    CAPTURE(name);
+    CHECK(text_decoder::for_charset(name).known() == (name != "keybcs2"));
+  }
+  CHECK_FALSE(text_decoder::for_charset("klingon").known());
+}
+
+TEST_CASE("a cut-off character at the end of a long text costs one replacement for each of its bytes") {
+  std::string text(5000, 'a');
+  text += "\xd6\xd0\xd6";
+  CHECK(decoded("gbk", text) == std::string(5000, 'a') + "中\xef\xbf\xbd");
+  std::string many;
+  std::string expected;
+  for (int i = 0; i < 5000; ++i) {
+    many += "\xd6\xd0";
+    expected += "中";
+  }
+  CHECK(decoded("gbk", many) == expected);
+  CHECK(decoded("utf32", std::string("\0\0\0", 3)) == "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
+}
+
+TEST_CASE("any bytes in any character set become valid JSON characters") {
+  std::mt19937 random(17);
+  for (std::uint32_t id = 1; id < 324; ++id) {
+    const auto name = charset_of_collation(id);
+    if (name.empty()) continue;
+    auto decoder = text_decoder::for_charset(name);
+    for (int round = 0; round < 40; ++round) {
+      std::string bytes(random() % 60, '\0');
+      for (auto& c : bytes) c = static_cast<char>(random());
+      text_buffer out;
+      out.push('"');
+      decoder.append(out, bytes);
+      out.push('"');
+      rapidjson::Document document;
+      document.Parse<rapidjson::kParseValidateEncodingFlag>(out.view().data(), out.size());
+      CAPTURE(name);
+      REQUIRE_FALSE(document.HasParseError());
+    }
+  }
+}
+
+TEST_CASE("JSON texts may be nested 512 deep and no deeper") {
+  const auto nested = [](std::size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+  CHECK(json_text(nested(512)) == nested(512));
+  CHECK(json_text(nested(513), outcome::repaired) == nested(513));
+  const std::string endless(1000000, '[');
+  CHECK(json_text(endless, outcome::repaired) == endless);
+}
+
+TEST_CASE("what the rewriter takes for JSON is JSON") {
+  std::mt19937 random(99);
+  const std::string alphabet = "{}[],:\"\\u0e1.-+ tn/ax";
+  const char* const words[] = {"true", "null", "\"k\"", "1.5e3", "{}", "[]", ",", ":", "[", "]", "{", "}"};
+  int good = 0;
+  for (int round = 0; round < 60000; ++round) {
+    std::string text;
+    const auto size = 1 + random() % 7;
+    for (unsigned i = 0; i < size; ++i) {
+      if (random() % 4 != 0)
+        text += words[random() % 12];
+      else
+        text.push_back(alphabet[random() % alphabet.size()]);
+    }
+    text_buffer out;
+    text_buffer scratch;
+    const outcome done = append_json_text(out, scratch, text);
+    constexpr unsigned flags = rapidjson::kParseNumbersAsStringsFlag;
+    rapidjson::Document original;
+    original.Parse<flags>(text.data(), text.size());
+    CAPTURE(text);
+    if (!original.HasParseError()) REQUIRE(done == outcome::exact);
+    if (done != outcome::exact) continue;
+    ++good;
+    const std::string line = "\"" + std::string(out.view()) + "\"";
+    rapidjson::Document outer;
+    outer.Parse(line.data(), line.size());
+    REQUIRE_FALSE(outer.HasParseError());
+    rapidjson::Document inner;
+    inner.Parse<flags>(outer.GetString(), outer.GetStringLength());
+    // RapidJSON refuses numbers that no double can hold; JSON does not.
+    if (inner.GetParseError() == rapidjson::kParseErrorNumberTooBig) continue;
+    REQUIRE_FALSE(inner.HasParseError());
+    if (!original.HasParseError()) REQUIRE(inner == original);
+  }
+  CHECK(good > 1000);
+}
+
+TEST_CASE("collections may be nested 64 deep and no deeper") {
+  text_buffer out;
+  CHECK(append_wkt(out, nested_collections(64)) == outcome::exact);
+  CHECK(append_wkt(out, nested_collections(65)) == outcome::impossible);
+  CHECK(append_wkt(out, nested_collections(100000)) == outcome::impossible);
+}
+
+TEST_CASE("a geometry cut off at any byte is impossible, not a crash") {
+  const std::string whole = nested_collections(3);
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    text_buffer out;
+    CHECK(append_wkt(out, std::string_view(whole).substr(0, size)) == outcome::impossible);
+  }
+}
+
+TEST_CASE("numbers read back as the same value of their width") {
+  std::mt19937_64 random(3);
+  for (int round = 0; round < 20000; ++round) {
+    const std::uint64_t bits = random();
+    double wide = 0;
+    std::memcpy(&wide, &bits, sizeof wide);
+    float narrow = 0;
+    std::memcpy(&narrow, &bits, sizeof narrow);
+    text_buffer out;
+    if (wide == wide && wide - wide == 0) {
+      append_number(out, wide);
+      CHECK(std::strtod(std::string(out.view()).c_str(), nullptr) == wide);
+    }
+    out.clear();
+    if (narrow == narrow && narrow - narrow == 0) {
+      append_number(out, narrow);
+      CHECK(std::strtof(std::string(out.view()).c_str(), nullptr) == narrow);
+    }
+  }
+}
+
+TEST_CASE("instants are written to the microsecond, and stay within four-digit years") {
+  const auto instant = [](std::int64_t micros) {
+    text_buffer out;
+    append_instant(out, micros);
+    return std::string(out.view());
+  };
+  CHECK(instant(0) == "1970-01-01T00:00:00.000000Z");
+  CHECK(instant(1709210096789000) == "2024-02-29T12:34:56.789000Z");
+  CHECK(instant(-1) == "1969-12-31T23:59:59.999999Z");
+  CHECK(instant(951782400000000) == "2000-02-29T00:00:00.000000Z");
+  CHECK(instant(4107542399999999) == "2100-02-28T23:59:59.999999Z");
+  CHECK(instant(4107542400000000) == "2100-03-01T00:00:00.000000Z");
+  CHECK(instant(INT64_MAX) == "9999-12-31T23:59:59.999999Z");
+  CHECK(instant(INT64_MIN) == "0000-01-01T00:00:00.000000Z");
+}

@@ -1,0 +1,114 @@
+// The words of servers → failures, one row per text that was seen or is documented.
+#include <doctest/doctest.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "sync/classify.hpp"
+
+using namespace psource;
+
+namespace {
+
+struct text_case {
+  int status;
+  const char* text;
+  error_code code;
+  const char* table;
+};
+
+// The message of the "# end:" line of a recorded error.
+std::string recorded(const std::string& name) {
+  std::ifstream file(std::string(PSOURCE_TEST_DATA) + "/recordings/errors/" + name + ".txt");
+  REQUIRE(file);
+  std::stringstream all;
+  all << file.rdbuf();
+  const std::string text = all.str();
+  const auto end = text.find("# end:");
+  std::string line = text.substr(end, text.find('\n', end) - end);
+  // The recorder quoted the message: \' stands for an apostrophe.
+  for (std::size_t at = 0; (at = line.find("\\'", at)) != std::string::npos;) line.erase(at, 1);
+  return line;
+}
+
+const stream_place place{{keyspace_name("commerce"), shard_name("0")}, tablet_type::primary, true};
+
+}  // namespace
+
+TEST_CASE("each text of a server becomes the right failure") {
+  const text_case cases[] = {
+      {16, "username and password must be provided", error_code::credentials_refused, ""},
+      {7, "auth failure: caller provided invalid credentials", error_code::credentials_refused, ""},
+      {12, "unknown service vtgateservice.Vitess", error_code::vstream_unavailable, ""},
+      {8, "grpc: received message larger than max (5000000 vs. 4194304)", error_code::response_too_large, ""},
+      {2, "Cannot replicate because the source purged required binary logs", error_code::position_lost, ""},
+      {2, "Cannot replicate because the master purged required binary logs", error_code::position_lost, ""},
+      {2, "(errno 1236) (sqlstate HY000)", error_code::position_lost, ""},
+      {13, "not all journaling participants are in the stream: journal: []", error_code::shards_changed, ""},
+      {9, "shard provided in VGTID, -80, not found in the customer keyspace", error_code::shards_changed, ""},
+      {1, "failed to find a PRIMARY tablet for VStream in commerce/0 within the zone1 cell(s): context has expired",
+       error_code::tablet_type_missing, ""},
+      {2, "table nosuch is not present in the database", error_code::table_missing, "nosuch"},
+      {2, "lastpk for table sbtest has no fields defined", error_code::lastpk_refused, "sbtest"},
+      {2, "cannot build a row streamer plan for the t1 table as a lastpk value was provided", error_code::lastpk_refused,
+       ""},
+      {2, "cannot determine table columns for t1: event has [], schema has []", error_code::schema_incompatible, "t1"},
+      {2, "Query was empty (errno 1065): failed to build table replication plan for table t",
+       error_code::schema_incompatible, "t"},
+      {2, "in Engine.reload(), reading table sbtest: failed to reload schema after DDL encountered in stream",
+       error_code::stream_broken, ""},
+      {2, "Query execution was interrupted, maximum statement execution time exceeded (errno 3024)",
+       error_code::copy_time_limit, ""},
+      {14, "vstream failed liveness checks", error_code::stream_broken, ""},
+      {14, "Ssl handshake failed: certificate verify failed", error_code::tls_failed, ""},
+      {14, "Socket closed", error_code::stream_broken, ""},
+      {13, "vstreamer has been fully throttled", error_code::stream_broken, ""},
+      {1, "timed out while waiting for skew to reduce", error_code::stream_broken, ""},
+      {0, "", error_code::stream_broken, ""},
+      {2, "something that no one has seen yet", error_code::stream_broken, ""},
+  };
+  for (const auto& c : cases) {
+    const failure what = classify_stream_end({c.status, c.text, false}, place);
+    CHECK_MESSAGE(what.code == c.code, c.text);
+    CHECK_MESSAGE(what.detail == c.text, c.text);
+    CHECK_FALSE(what.message.empty());
+    const std::string table = what.stream ? what.stream->table.str() : "";
+    CHECK_MESSAGE(table == c.table, c.text);
+  }
+}
+
+TEST_CASE("the recorded errors of a real Vitess are known") {
+  CHECK(classify_stream_end({13, recorded("bad_gtid"), false}, place).code == error_code::position_foreign);
+  CHECK(classify_stream_end({2, recorded("lastpk_no_fields"), false}, place).code == error_code::lastpk_refused);
+  const auto missing = classify_stream_end({2, recorded("missing_table_copy"), false}, place);
+  CHECK(missing.code == error_code::table_missing);
+  REQUIRE(missing.stream);
+  CHECK(missing.stream->table == table_name("nosuch"));
+  CHECK(classify_stream_end({2, recorded("no_keyspace"), false}, place).code == error_code::keyspace_unknown);
+  CHECK(classify_stream_end({9, recorded("old_shard_deleted"), false}, place).code == error_code::shards_changed);
+  CHECK(classify_stream_end({9, recorded("shard_gone"), false}, place).code == error_code::shards_changed);
+}
+
+TEST_CASE("what the user has to change is not tried again, what may pass is") {
+  CHECK_FALSE(is_retryable(error_code::credentials_refused));
+  CHECK_FALSE(is_retryable(error_code::position_lost));
+  CHECK_FALSE(is_retryable(error_code::table_missing));
+  CHECK(is_retryable(error_code::stream_broken));
+  CHECK(is_retryable(error_code::copy_time_limit));
+}
+
+TEST_CASE("the back-off doubles, keeps below a minute and is spread by half") {
+  using std::chrono::milliseconds;
+  CHECK(retry_delay(1, 0.0) == milliseconds(500));
+  CHECK(retry_delay(1, 1.0) == milliseconds(1000));
+  CHECK(retry_delay(3, 1.0) == milliseconds(4000));
+  CHECK(retry_delay(1000000, 1.0) == milliseconds(60000));
+}
+
+TEST_CASE("long server texts are cut to their end in the message, and kept whole as detail") {
+  const std::string text = std::string(5000, 'x') + " the cause";
+  const failure what = classify_stream_end({2, text, false}, place);
+  CHECK(what.message.size() < 1000);
+  CHECK(what.message.find("the cause") != std::string::npos);
+  CHECK(what.detail == text);
+}

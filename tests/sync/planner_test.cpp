@@ -1,0 +1,302 @@
+// The planner: which tables are copied, resumed or caught up on which shards.
+#include <doctest/doctest.h>
+
+#include "protocol/airbyte/config.hpp"
+#include "query.pb.h"
+#include "sync/key_range.hpp"
+#include "sync/planner.hpp"
+#include "tests/sync/fixtures.hpp"
+
+using namespace psource;
+using namespace psource::testing;
+
+namespace {
+
+source_config config_of(const std::string& more = "") {
+  auto config = parse_config(R"({"host":"h","database":"ks","username":"u","password":"secret")" + more + "}");
+  REQUIRE(config);
+  return *config;
+}
+
+configured_stream stream_of(const std::string& table, sync_mode mode = sync_mode::incremental) {
+  configured_stream stream;
+  stream.id = {keyspace_name("ks"), table_name(table)};
+  stream.mode = mode;
+  for (const char* name : {"id", "v", "_ab_cdc_updated_at", "_ab_cdc_deleted_at", "_ab_cdc_cursor"})
+    stream.properties.push_back({name, "{}"});
+  return stream;
+}
+
+struct world {
+  explicit world(std::vector<std::string> shards, const std::string& more = "") {
+    input.config = config_of(more);
+    for (const auto& shard : shards) {
+      input.serving[keyspace_name("ks")].push_back(shard_name(shard));
+      input.stops[{keyspace_name("ks"), shard_name(shard)}] = gtids(server + "1-10");
+    }
+    add_table("t");
+  }
+  void add_table(const std::string& name, sync_mode mode = sync_mode::incremental) {
+    const auto table = simple_table(name);
+    input.tables.emplace(table.id, table);
+    input.streams.push_back(stream_of(name, mode));
+  }
+  void save(const std::string& table, const std::string& shard, const std::string& position,
+            std::optional<std::int64_t> cdc = 5, const std::string& lastpk = "") {
+    saved_shard entry;
+    entry.cursor = {shard_name(shard), keyspace_name("ks"), position, lastpk};
+    entry.cdc_cursor = cdc;
+    input.state.streams[{keyspace_name("ks"), table_name(table)}].shards[shard_name(shard)] = entry;
+  }
+  sync_plan plan() {
+    auto made = make_plan(input);
+    REQUIRE_MESSAGE(made.has_value(), (made ? "" : made.error().message));
+    return std::move(*made);
+  }
+  plan_input input;
+};
+
+std::string some_key() {
+  query::QueryResult key;
+  key.add_fields()->set_name("id");
+  key.add_rows()->add_lengths(1);
+  key.mutable_rows(0)->set_values("7");
+  return key.SerializeAsString();
+}
+
+}  // namespace
+
+TEST_CASE("without state every table is copied on every shard, in turns over the shards") {
+  world w({"-80", "80-"});
+  w.add_table("u");
+  const auto plan = w.plan();
+  REQUIRE(plan.copies.size() == 4);
+  CHECK(plan.catch_ups.empty());
+  CHECK(plan.copies[0].shards[0] == shard_name("-80"));
+  CHECK(plan.copies[1].shards[0] == shard_name("80-"));
+  CHECK(plan.streams[0].ledger.cursors.size() == 2);
+}
+
+TEST_CASE("S3 S6 a position that contains the peeked one opens no stream and comes back unchanged") {
+  world w({"-"});
+  w.save("t", "-", server + "1-10");
+  const auto plan = w.plan();
+  CHECK(plan.copies.empty());
+  CHECK(plan.catch_ups.empty());
+  CHECK(plan.streams[0].up_to_date == 1);
+  CHECK(plan.streams[0].ledger.cursors.at(shard_name("-")).position == server + "1-10");
+  CHECK(plan.streams[0].ledger.cursors.at(shard_name("-")).cdc_cursor == 5);
+}
+
+TEST_CASE("tables of a shard at one position share a call, others have their own") {
+  world w({"-"});
+  w.add_table("u");
+  w.add_table("x");
+  w.save("t", "-", server + "1-5");
+  w.save("u", "-", server + "1-5");
+  w.save("x", "-", server + "1-6");
+  const auto plan = w.plan();
+  REQUIRE(plan.catch_ups.size() == 2);
+  CHECK(plan.catch_ups[0].tables.size() + plan.catch_ups[1].tables.size() == 3);
+}
+
+TEST_CASE("a half copy of ours resumes; the peer's own starts over; one without usable key starts over") {
+  world w({"-"});
+  w.save("t", "-", server + "1-5", 5, some_key());
+  CHECK(w.plan().streams[0].resumes == 1);
+  w.save("t", "-", server + "1-5", std::nullopt, some_key());
+  auto plan = w.plan();
+  CHECK(plan.streams[0].copies == 1);
+  CHECK(plan.copies[0].tables[0].cursors.at(shard_name("-")).position.empty());
+  w.save("t", "-", server + "1-5", 5, some_key());
+  w.input.tables.begin()->second.copy_order.clear();
+  CHECK(w.plan().streams[0].copies == 1);
+}
+
+TEST_CASE("a half copy is resumed even when nothing new was written since") {
+  world w({"-"});
+  w.save("t", "-", server + "1-10", 5, some_key());
+  const auto plan = w.plan();
+  CHECK(plan.streams[0].resumes == 1);
+  CHECK(plan.streams[0].up_to_date == 0);
+}
+
+TEST_CASE("S17 starting_gtids count only where there is no state") {
+  const std::string more = R"(,"starting_gtids":"{\"ks\":{\"-\":\"MySQL56/00000000-0000-0000-0000-000000000001:1-3\"}}")";
+  world w({"-"}, more);
+  auto plan = w.plan();
+  REQUIRE(plan.catch_ups.size() == 1);
+  CHECK(plan.catch_ups[0].tables[0].cursors.at(shard_name("-")).position == server + "1-3");
+  REQUIRE(plan.infos.size() == 1);
+  CHECK(plan.infos[0].find("not copied") != std::string::npos);
+  w.save("t", "-", server + "1-6");
+  plan = w.plan();
+  CHECK(plan.catch_ups[0].tables[0].cursors.at(shard_name("-")).position == server + "1-6");
+}
+
+TEST_CASE("S12 only the configured shards are read, with blanks and trailing commas") {
+  world w({"-40", "40-80", "80-"}, R"(,"shards":"-40, 80-,")");
+  const auto plan = w.plan();
+  CHECK(plan.copies.size() == 2);
+  CHECK(plan.streams[0].ledger.cursors.count(shard_name("40-80")) == 0);
+  CHECK(plan.streams[0].ledger.cursors.count(shard_name("")) == 0);
+}
+
+TEST_CASE("S7 an unknown shard in the configuration is an error that names what exists") {
+  world w({"-80", "80-"}, R"(,"shards":"-40")");
+  const auto made = make_plan(w.input);
+  REQUIRE_FALSE(made);
+  CHECK(made.error().code == error_code::shard_unknown);
+  CHECK(made.error().message.find("80-") != std::string::npos);
+}
+
+TEST_CASE("S22 a stale shard key of another keyspace is ignored with a warning, and the new shards are copied") {
+  world w({"-"});
+  w.save("t", "ks_etl/-", server + "1-5");
+  const auto plan = w.plan();
+  CHECK(plan.copies.size() == 1);
+  REQUIRE_FALSE(plan.warnings.empty());
+  CHECK(plan.warnings[0].find("ks_etl/-") != std::string::npos);
+}
+
+TEST_CASE("S4 a full refresh ignores an incremental state and the other way round") {
+  world w({"-"});
+  w.save("t", "-", server + "1-10");
+  w.input.streams[0].mode = sync_mode::full_refresh;
+  auto plan = w.plan();
+  REQUIRE(plan.copies.size() == 1);
+  CHECK(plan.copies[0].kind == stream_kind::full_copy);
+  w.input.streams[0].mode = sync_mode::incremental;
+  w.input.state.streams.begin()->second.full_refresh = full_refresh_mark{1, 1, true};
+  plan = w.plan();
+  REQUIRE(plan.copies.size() == 1);
+  CHECK(plan.copies[0].kind == stream_kind::copy);
+}
+
+TEST_CASE("a full refresh resumes only within its generation and sync") {
+  world w({"-80", "80-"});
+  w.input.streams[0].mode = sync_mode::full_refresh;
+  w.input.streams[0].generation_id = 4;
+  w.input.streams[0].sync_id = 8;
+  w.save("t", "-80", server + "1-5", 5, some_key());
+  w.save("t", "80-", server + "1-5");
+  auto& state = w.input.state.streams.begin()->second;
+  state.full_refresh = full_refresh_mark{4, 8, false};
+  auto plan = w.plan();
+  CHECK(plan.streams[0].resumes == 1);
+  CHECK(plan.streams[0].up_to_date == 1);
+  state.full_refresh = full_refresh_mark{4, 9, false};
+  plan = w.plan();
+  CHECK(plan.streams[0].copies == 2);
+  w.input.streams[0].sync_id.reset();
+  CHECK(w.plan().streams[0].copies == 2);
+}
+
+TEST_CASE("a missing table: incremental goes on with its state, full refresh fails, none left is an error") {
+  world w({"-"});
+  w.input.streams.push_back(stream_of("gone"));
+  w.save("gone", "-", server + "1-5");
+  w.input.streams.push_back(stream_of("away", sync_mode::full_refresh));
+  const auto plan = w.plan();
+  CHECK_FALSE(plan.streams[1].problem);
+  CHECK(plan.streams[1].ledger.cursors.at(shard_name("-")).position == server + "1-5");
+  REQUIRE(plan.streams[2].problem);
+  CHECK(plan.streams[2].problem->code == error_code::table_missing);
+  w.input.tables.clear();
+  const auto none = make_plan(w.input);
+  REQUIRE_FALSE(none);
+  CHECK(none.error().code == error_code::table_missing);
+}
+
+TEST_CASE("a position that the server has not executed is lost: fail, or copy again where configured") {
+  world w({"-"});
+  w.save("t", "-", server + "1-99");
+  auto plan = w.plan();
+  REQUIRE(plan.streams[0].problem);
+  CHECK(plan.streams[0].problem->code == error_code::position_foreign);
+  CHECK(plan.streams[0].problem->message.find("Refresh and remove records") != std::string::npos);
+  world again({"-"}, R"(,"invalid_cdc_cursor_position_behavior":"Re-sync data")");
+  again.save("t", "-", server + "1-99");
+  plan = again.plan();
+  CHECK(plan.copies.size() == 1);
+  CHECK(plan.copies[0].tables[0].cursors.at(shard_name("-")).cdc_cursor == 5);
+  CHECK(plan.warnings.size() == 1);
+}
+
+TEST_CASE("old shards of a split are streamed together and feed the new ones") {
+  world w({"-40", "40-80", "80-"});
+  w.save("t", "-80", server + "1-5");
+  w.save("t", "80-", server + "1-10");
+  const auto plan = w.plan();
+  CHECK(plan.copies.empty());
+  REQUIRE(plan.catch_ups.size() == 1);
+  CHECK(plan.catch_ups[0].shards == std::vector<shard_name>{shard_name("-80")});
+  CHECK(plan.catch_ups[0].stops.count(shard_name("40-80")) == 1);
+}
+
+TEST_CASE("old shards of a merge are streamed in one call") {
+  world w({"-80", "80-"});
+  w.save("t", "-40", server + "1-5");
+  w.save("t", "40-80", server + "1-6");
+  w.save("t", "80-", server + "1-10");
+  const auto plan = w.plan();
+  REQUIRE(plan.catch_ups.size() == 1);
+  CHECK(plan.catch_ups[0].shards.size() == 2);
+}
+
+TEST_CASE("a table half copied on an old shard starts over on the shards that cover it, its cursor kept") {
+  world w({"-40", "40-80", "80-"});
+  w.save("t", "-80", server + "1-5", 99, some_key());
+  w.save("t", "80-", server + "1-10", 7);
+  const auto plan = w.plan();
+  CHECK(plan.catch_ups.empty());
+  REQUIRE(plan.copies.size() == 2);
+  for (const auto& copy : plan.copies) CHECK(copy.tables[0].cursors.begin()->second.cdc_cursor == 99);
+}
+
+TEST_CASE("the peer's cursor field gets a warning with the cure") {
+  world w({"-"});
+  w.input.streams[0].destination_sync_mode = "append_dedup";
+  w.input.streams[0].cursor_field = {"id"};
+  w.input.streams[0].default_cursor_field = {"_ab_cdc_cursor"};
+  const auto plan = w.plan();
+  REQUIRE(plan.warnings.size() == 1);
+  CHECK(plan.warnings[0].find("_ab_cdc_cursor") != std::string::npos);
+}
+
+TEST_CASE("copies by FLOAT, DOUBLE, ENUM, SET or JSON keys, or without a key, are not resumed") {
+  auto table = simple_table("t");
+  CHECK(copy_is_resumable(table));
+  for (const char* type : {"float", "double", "enum('a')", "set('a')", "json", "float(7,4)"}) {
+    table.columns[0].column_type = type;
+    CHECK_FALSE(copy_is_resumable(table));
+  }
+  table.columns[0].column_type = "varbinary(20)";
+  CHECK(copy_is_resumable(table));
+  table.copy_order.clear();
+  CHECK_FALSE(copy_is_resumable(table));
+}
+
+TEST_CASE("replica streams also end by time, because replicas may hold GTIDs of their own") {
+  world w({"-"}, R"(,"use_replica":true)");
+  w.input.peek_seconds = 1000;
+  w.save("t", "-", server + "1-99");
+  const auto plan = w.plan();
+  CHECK_FALSE(plan.streams[0].problem);
+  w.save("t", "-", server + "1-5");
+  const auto behind = w.plan();
+  REQUIRE(behind.catch_ups.size() == 1);
+  CHECK(behind.catch_ups[0].stop_commit_seconds == 1030);
+  CHECK(behind.catch_ups[0].tablet == tablet_type::replica);
+}
+
+TEST_CASE("key ranges: cover and overlap") {
+  const auto range = [](const char* name) { return *key_range_of(shard_name(name)); };
+  CHECK(range("-").covers(range("40-80")));
+  CHECK(range("-80").covers(range("40-80")));
+  CHECK_FALSE(range("-80").covers(range("40-")));
+  CHECK(range("-80").overlaps(range("7f-90")));
+  CHECK_FALSE(range("-80").overlaps(range("80-")));
+  CHECK_FALSE(key_range_of(shard_name("ks/-80x")));
+  CHECK(key_range_of(shard_name("0")));
+}

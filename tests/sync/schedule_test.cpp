@@ -1,0 +1,172 @@
+// The schedule: turns, limits, and what the end of a stream means for its tables.
+#include <doctest/doctest.h>
+
+#include "sync/schedule.hpp"
+#include "tests/sync/fixtures.hpp"
+
+using namespace psource;
+using namespace psource::testing;
+
+namespace {
+
+session_spec spec_of(stream_kind kind, const std::string& shard, std::vector<stream_index> streams) {
+  session_spec spec;
+  spec.kind = kind;
+  spec.keyspace = keyspace_name("ks");
+  spec.shards = {shard_name(shard)};
+  spec.stops[shard_name(shard)] = gtids(server + "1-10");
+  for (const auto stream : streams) {
+    auto table = session_table_of(stream, simple_table("t" + std::to_string(stream)));
+    table.cursors[shard_name(shard)] = {server + "1-5", {}, 3};
+    spec.tables.push_back(std::move(table));
+  }
+  return spec;
+}
+
+sync_plan plan_of(std::size_t streams, std::vector<session_spec> specs) {
+  sync_plan plan;
+  plan.streams.resize(streams);
+  for (auto& spec : specs) (spec.kind == stream_kind::catch_up ? plan.catch_ups : plan.copies).push_back(std::move(spec));
+  return plan;
+}
+
+std::string verdicts(sync_schedule& schedule) {
+  std::string text;
+  for (const auto& verdict : schedule.take_verdicts())
+    text += std::to_string(verdict.stream) + (verdict.complete ? "+ " : "- ");
+  return text;
+}
+
+std::vector<session_table> at(const session_spec& spec, const std::string& position) {
+  auto tables = spec.tables;
+  for (auto& table : tables)
+    for (auto& [shard, cursor] : table.cursors) cursor.position = position;
+  return tables;
+}
+
+}  // namespace
+
+TEST_CASE("streams without anything to read are over at once") {
+  auto plan = plan_of(2, {spec_of(stream_kind::copy, "-", {1})});
+  sync_schedule schedule(plan, {});
+  CHECK(verdicts(schedule) == "0+ ");
+}
+
+TEST_CASE("catch-ups come first, and limits hold") {
+  auto plan = plan_of(4, {spec_of(stream_kind::copy, "-", {0}), spec_of(stream_kind::copy, "-", {1}),
+                          spec_of(stream_kind::copy, "-", {2}), spec_of(stream_kind::catch_up, "-", {3})});
+  schedule_limits limits;
+  limits.max_streams = 3;
+  limits.max_copies_per_shard = 1;
+  sync_schedule schedule(plan, limits);
+  auto tasks = schedule.start();
+  REQUIRE(tasks.size() == 2);
+  CHECK(tasks[0].spec.kind == stream_kind::catch_up);
+  CHECK(tasks[1].spec.tables[0].stream == 0);
+  CHECK(schedule.start().empty());
+  schedule.finished(tasks[1].id, at(tasks[1].spec, server + "1-10"));
+  CHECK(verdicts(schedule) == "0+ ");
+  tasks = schedule.start();
+  REQUIRE(tasks.size() == 1);
+  CHECK(tasks[0].spec.tables[0].stream == 1);
+}
+
+TEST_CASE("a copy that ends before the stop joins the catch-up") {
+  auto plan = plan_of(1, {spec_of(stream_kind::copy, "-", {0})});
+  sync_schedule schedule(plan, {});
+  auto tasks = schedule.start();
+  schedule.finished(tasks[0].id, at(tasks[0].spec, server + "1-8"));
+  CHECK(verdicts(schedule).empty());
+  tasks = schedule.start();
+  REQUIRE(tasks.size() == 1);
+  CHECK(tasks[0].spec.kind == stream_kind::catch_up);
+  schedule.finished(tasks[0].id, at(tasks[0].spec, server + "1-10"));
+  CHECK(verdicts(schedule) == "0+ ");
+  CHECK(schedule.idle());
+}
+
+TEST_CASE("an error that names a table takes it out of its call, the others go on") {
+  auto plan = plan_of(3, {spec_of(stream_kind::catch_up, "-", {0, 1, 2})});
+  sync_schedule schedule(plan, {});
+  auto tasks = schedule.start();
+  failure why{error_code::schema_incompatible, "no.", "", stream_id{keyspace_name("ks"), table_name("t1")}};
+  schedule.failed(tasks[0].id, why, tasks[0].spec.tables);
+  CHECK(verdicts(schedule) == "1- ");
+  tasks = schedule.start();
+  REQUIRE(tasks.size() == 1);
+  CHECK(tasks[0].spec.tables.size() == 2);
+  schedule.finished(tasks[0].id, at(tasks[0].spec, server + "1-10"));
+  CHECK(verdicts(schedule) == "0+ 2+ ");
+  REQUIRE(schedule.take_failures().size() == 1);
+  CHECK(schedule.any_failed());
+}
+
+TEST_CASE("an error of one table that names none is narrowed down by halving the call") {
+  auto plan = plan_of(5, {spec_of(stream_kind::catch_up, "-", {0, 1, 2, 3, 4})});
+  sync_schedule schedule(plan, {});
+  const failure why{error_code::response_malformed, "bad.", "", std::nullopt};
+  int rounds = 0;
+  while (!schedule.idle() && ++rounds < 50)
+    for (auto& task : schedule.start()) {
+      bool guilty = false;
+      for (const auto& table : task.spec.tables) guilty = guilty || table.stream == 3;
+      if (guilty)
+        schedule.failed(task.id, why, task.spec.tables);
+      else
+        schedule.finished(task.id, at(task.spec, server + "1-10"));
+    }
+  std::set<stream_index> complete;
+  std::set<stream_index> incomplete;
+  for (const auto& verdict : schedule.take_verdicts()) (verdict.complete ? complete : incomplete).insert(verdict.stream);
+  CHECK(complete == std::set<stream_index>{0, 1, 2, 4});
+  CHECK(incomplete == std::set<stream_index>{3});
+}
+
+TEST_CASE("an error of the whole stream fails all its tables, each told once") {
+  auto plan = plan_of(2, {spec_of(stream_kind::catch_up, "-80", {0, 1}), spec_of(stream_kind::catch_up, "80-", {0, 1})});
+  sync_schedule schedule(plan, {});
+  auto tasks = schedule.start();
+  const failure why{error_code::stream_broken, "gone.", "", std::nullopt};
+  schedule.failed(tasks[0].id, why, tasks[0].spec.tables);
+  CHECK(verdicts(schedule).empty());
+  schedule.failed(tasks[1].id, why, tasks[1].spec.tables);
+  CHECK(verdicts(schedule) == "0- 1- ");
+  CHECK(schedule.take_failures().size() == 2);
+}
+
+TEST_CASE("a lost position fails the sync, or copies again with the cursor kept where configured") {
+  const failure why{error_code::position_lost, "purged.", "", std::nullopt};
+  auto plan = plan_of(1, {spec_of(stream_kind::catch_up, "-", {0})});
+  sync_schedule strict(plan, {});
+  auto tasks = strict.start();
+  strict.failed(tasks[0].id, why, tasks[0].spec.tables);
+  CHECK(verdicts(strict) == "0- ");
+  CHECK(strict.take_failures()[0].message.find("Re-sync data") != std::string::npos);
+  plan = plan_of(1, {spec_of(stream_kind::catch_up, "-", {0})});
+  schedule_limits limits;
+  limits.on_lost_position = lost_position_behavior::resync_data;
+  sync_schedule lenient(plan, limits);
+  tasks = lenient.start();
+  lenient.failed(tasks[0].id, why, tasks[0].spec.tables);
+  CHECK(verdicts(lenient).empty());
+  CHECK(lenient.take_warnings().size() == 1);
+  tasks = lenient.start();
+  REQUIRE(tasks.size() == 1);
+  CHECK(tasks[0].spec.kind == stream_kind::copy);
+  CHECK(tasks[0].spec.tables[0].cursors.at(shard_name("-")).position.empty());
+  CHECK(tasks[0].spec.tables[0].cursors.at(shard_name("-")).cdc_cursor == 3);
+}
+
+TEST_CASE("a refused primary key starts the copy over, once") {
+  auto plan = plan_of(1, {spec_of(stream_kind::copy, "-", {0})});
+  sync_schedule schedule(plan, {});
+  const failure why{error_code::lastpk_refused, "key.", "", std::nullopt};
+  auto tasks = schedule.start();
+  schedule.failed(tasks[0].id, why, tasks[0].spec.tables);
+  tasks = schedule.start();
+  REQUIRE(tasks.size() == 1);
+  CHECK(tasks[0].spec.tables[0].cursors.at(shard_name("-")).lastpk.empty());
+  schedule.failed(tasks[0].id, why, tasks[0].spec.tables);
+  CHECK(schedule.start().empty());
+  CHECK(verdicts(schedule) == "0- ");
+}

@@ -1,0 +1,457 @@
+// The stream session: rows, cursors, where a stream ends; on scripts and on recordings of a real Vitess.
+#include <doctest/doctest.h>
+
+#include "sync/stream_session.hpp"
+#include "tests/support/events.hpp"
+#include "tests/support/recording.hpp"
+#include "tests/sync/fixtures.hpp"
+
+using namespace psource;
+using namespace psource::testing;
+
+namespace {
+
+session_spec catch_up_spec(const std::string& from, const std::string& stop) {
+  session_spec spec;
+  spec.kind = stream_kind::catch_up;
+  spec.keyspace = keyspace_name("ks");
+  spec.shards = {shard_name("-")};
+  spec.stops[shard_name("-")] = gtids(stop);
+  auto table = session_table_of(0, simple_table("t"));
+  table.cursors[shard_name("-")] = {from, {}, 0};
+  spec.tables.push_back(std::move(table));
+  return spec;
+}
+
+session_spec copy_spec(stream_kind kind = stream_kind::copy) {
+  session_spec spec;
+  spec.kind = kind;
+  spec.keyspace = keyspace_name("ks");
+  spec.shards = {shard_name("-")};
+  auto table = session_table_of(0, simple_table("t"));
+  table.cursors[shard_name("-")] = {};
+  spec.tables.push_back(std::move(table));
+  return spec;
+}
+
+struct driver {
+  explicit driver(session_spec spec) : session(std::move(spec), clock) { session.begin_attempt(); }
+
+  // Feeds one response and pumps it dry; the batch gathers everything.
+  result<pump_result> give(std::string response) {
+    session.feed(buffer(std::move(response)));
+    for (;;) {
+      auto step = session.pump(out);
+      if (!step || *step != pump_result::batch_full) return step;
+      lines += out.lines;
+      out.clear();
+    }
+  }
+  std::string take_lines() {
+    lines += out.lines;
+    out.lines.clear();
+    return std::exchange(lines, {});
+  }
+  shard_cursor cursor(std::size_t table = 0, const std::string& shard = "-") {
+    return session.tables()[table].cursors.at(shard_name(shard));
+  }
+
+  std::shared_ptr<fake_clock> clock = std::make_shared<fake_clock>();
+  stream_session session;
+  batch out;
+  std::string lines;
+};
+
+}  // namespace
+
+TEST_CASE("rows leave at once, the cursor waits for COMMIT") {
+  driver d(catch_up_spec(server + "1-5", server + "1-9"));
+  event_script script;
+  script.begin(100).field("t").insert("t", "1", "a", 100);
+  REQUIRE(*d.give(script.take()) == pump_result::needs_input);
+  CHECK(told(d.take_lines()) == "1=a");
+  CHECK(d.cursor().position == server + "1-5");
+  script.vgtid(server + "1-6").commit(100);
+  REQUIRE(*d.give(script.take()) == pump_result::needs_input);
+  CHECK(d.cursor().position == server + "1-6");
+}
+
+TEST_CASE("P5 the end is reached by containment: the stop may be jumped over") {
+  driver d(catch_up_spec(server + "1-5", server + "1-7"));
+  event_script script;
+  script.begin(1).vgtid(server + "1-6").commit(1).begin(2).field("t").insert("t", "1", "a", 2).vgtid(server + "1-12").commit(2);
+  CHECK(*d.give(script.take()) == pump_result::finished);
+  CHECK(told(d.take_lines()) == "1=a");
+}
+
+TEST_CASE("P5 the order of server UUIDs in a position does not matter") {
+  const std::string a = "00000000-0000-0000-0000-00000000000a:1-5";
+  const std::string b = "00000000-0000-0000-0000-00000000000b:1-9";
+  driver d(catch_up_spec("MySQL56/" + a, "MySQL56/" + b + "," + a));
+  event_script script;
+  script.begin(1).vgtid("MySQL56/" + a + "," + b).commit(1);
+  CHECK(*d.give(script.take()) == pump_result::finished);
+}
+
+TEST_CASE("P6 transactions without rows end the stream") {
+  driver d(catch_up_spec(server + "1-5", server + "1-6"));
+  event_script script;
+  script.begin(1).vgtid(server + "1-6").commit(1);
+  CHECK(*d.give(script.take()) == pump_result::finished);
+  CHECK(d.take_lines().empty());
+  CHECK(d.cursor().position == server + "1-6");
+}
+
+TEST_CASE("a COMMIT without VGTID counts for a GTID that is missing at the stop") {
+  driver d(catch_up_spec(server + "1-5", server + "1-7"));
+  event_script script;
+  script.begin(1).vgtid(server + "1-6").commit(1);
+  CHECK(*d.give(script.take()) == pump_result::needs_input);
+  script.begin(2).commit(2);
+  CHECK(*d.give(script.take()) == pump_result::finished);
+  CHECK(d.cursor().position == server + "1-6");
+}
+
+TEST_CASE("P4 rows of the transaction that reaches the stop are delivered") {
+  driver d(catch_up_spec(server + "1-5", server + "1-6"));
+  event_script script;
+  script.begin(1).field("t");
+  for (int i = 1; i <= 11; ++i) script.insert("t", std::to_string(i), "r", 1);
+  script.vgtid(server + "1-6").commit(1);
+  CHECK(*d.give(script.take()) == pump_result::finished);
+  CHECK(records_in(d.take_lines()).size() == 11);
+}
+
+TEST_CASE("a change of primary key is a delete and an insert, also as the last row of a transaction") {
+  driver d(catch_up_spec(server + "1-5", server + "1-6"));
+  event_script script;
+  script.begin(50).field("t").row("t", row_values{"1", "a"}, row_values{"2", "a"}, 50).vgtid(server + "1-6").commit(50);
+  CHECK(*d.give(script.take()) == pump_result::finished);
+  const auto records = records_in(d.take_lines());
+  REQUIRE(records.size() == 2);
+  CHECK(records[0].id == "1");
+  CHECK(records[0].deleted);
+  CHECK(records[1].id == "2");
+  CHECK_FALSE(records[1].deleted);
+  CHECK(records[0].cursor == 50'000'000);
+  CHECK(records[1].cursor == 50'500'000);
+}
+
+TEST_CASE("deletes deliver the before image; a catalog without _ab_cdc_deleted_at gets none") {
+  event_script script;
+  script.begin(50).field("t").row("t", row_values{"7", "gone"}, std::nullopt, 50).vgtid(server + "1-6").commit(50);
+  const std::string response = script.take();
+  driver with(catch_up_spec(server + "1-5", server + "1-6"));
+  CHECK(*with.give(response) == pump_result::finished);
+  CHECK(told(with.take_lines()) == "7x");
+  auto spec = catch_up_spec(server + "1-5", server + "1-6");
+  spec.tables[0] = session_table_of(0, simple_table("t"), {"id", "v"});
+  spec.tables[0].cursors[shard_name("-")] = {server + "1-5", {}, 0};
+  driver without(std::move(spec));
+  CHECK(*without.give(response) == pump_result::finished);
+  CHECK(without.take_lines().empty());
+}
+
+TEST_CASE("P14 the cursor column strictly rises, whatever the commit times say") {
+  driver d(catch_up_spec(server + "1-5", server + "1-9"));
+  event_script script;
+  script.begin(100).field("t").insert("t", "1", "a", 100).insert("t", "2", "b", 100).vgtid(server + "1-6").commit(100);
+  script.begin(99).insert("t", "3", "c", 99).row("t", row_values{"3", "c"}, std::nullopt, 99).vgtid(server + "1-7").commit(99);
+  REQUIRE(d.give(script.take()));
+  std::int64_t last = 0;
+  for (const auto& record : records_in(d.take_lines())) {
+    CHECK(record.cursor > last);
+    last = record.cursor;
+  }
+  CHECK(last == d.cursor().cdc_cursor);
+}
+
+TEST_CASE("P7 P9 a copy ends when its entry is gone; rows before COPY_COMPLETED are kept") {
+  driver d(copy_spec());
+  event_script script;
+  script.begin().field("t");
+  REQUIRE(*d.give(script.take()) == pump_result::needs_input);
+  script.vgtid(server + "1-5", {{"t", ""}});
+  REQUIRE(*d.give(script.take()) == pump_result::needs_input);
+  CHECK(d.cursor().position.empty());
+  for (int i = 1; i <= 11; ++i) script.insert("t", std::to_string(i), "r");
+  script.vgtid(server + "1-5", {{"t", "11"}}).commit();
+  REQUIRE(*d.give(script.take()) == pump_result::needs_input);
+  CHECK(d.cursor().position == server + "1-5");
+  CHECK_FALSE(d.cursor().lastpk.empty());
+  script.begin().vgtid(server + "1-5").commit().copy_completed().copy_completed(true);
+  CHECK(*d.give(script.take()) == pump_result::finished);
+  CHECK(records_in(d.take_lines()).size() == 11);
+  CHECK(d.cursor().lastpk.empty());
+  CHECK(d.cursor().position == server + "1-5");
+}
+
+TEST_CASE("a VGTID that lists the table without a key is stored as not begun") {
+  driver d(copy_spec());
+  event_script script;
+  script.begin().field("t").vgtid(server + "1-5", {{"t", ""}}).commit();
+  REQUIRE(d.give(script.take()));
+  CHECK(d.cursor().position.empty());
+  CHECK(d.cursor().lastpk.empty());
+}
+
+TEST_CASE("P8 P10 an interrupted copy asks for the rows above its last key and the changes since its snapshot") {
+  driver d(copy_spec());
+  event_script script;
+  script.begin().field("t").vgtid(server + "1-5", {{"t", ""}}).insert("t", "1", "a").vgtid(server + "1-5", {{"t", "1"}}).commit();
+  REQUIRE(d.give(script.take()));
+  const auto again = d.session.begin_attempt();
+  REQUIRE(again.shards.size() == 1);
+  CHECK(again.shards[0].gtid == server + "1-5");
+  REQUIRE(again.shards[0].tables.size() == 1);
+  CHECK_FALSE(again.shards[0].tables[0].lastpk.empty());
+}
+
+TEST_CASE("a copy that cannot be resumed is stored as not begun until it ends") {
+  auto spec = copy_spec();
+  spec.tables[0].resumable = false;
+  driver d(std::move(spec));
+  event_script script;
+  script.begin().field("t").vgtid(server + "1-5", {{"t", ""}}).insert("t", "1", "a").vgtid(server + "1-5", {{"t", "1"}}).commit();
+  REQUIRE(d.give(script.take()));
+  CHECK(d.cursor().position.empty());
+  const auto again = d.session.begin_attempt();
+  CHECK(again.shards[0].gtid.empty());
+  CHECK(again.shards[0].tables[0].lastpk.empty());
+}
+
+TEST_CASE("a full refresh drops binlog events and resumes without a position") {
+  driver d(copy_spec(stream_kind::full_copy));
+  event_script script;
+  script.begin().field("t").vgtid(server + "1-5", {{"t", ""}}).insert("t", "1", "a").vgtid(server + "1-5", {{"t", "1"}}).commit();
+  script.begin(77).field("t").row("t", row_values{"1", "a"}, row_values{"1", "b"}, 77).vgtid(server + "1-6", {{"t", "1"}}).commit(77);
+  REQUIRE(d.give(script.take()));
+  CHECK(told(d.take_lines()) == "1=a");
+  const auto again = d.session.begin_attempt();
+  CHECK(again.shards[0].gtid.empty());
+  CHECK_FALSE(again.shards[0].tables[0].lastpk.empty());
+}
+
+TEST_CASE("copied rows of one snapshot share the server's time as cursor, the next snapshot's is larger") {
+  driver d(copy_spec());
+  event_script script;
+  script.begin().field("t").insert("t", "1", "a").insert("t", "2", "b").vgtid(server + "1-5", {{"t", "2"}}).commit();
+  REQUIRE(d.give(script.take()));
+  auto records = records_in(d.take_lines());
+  CHECK(records[0].cursor == d.clock->server);
+  CHECK(records[1].cursor == d.clock->server);
+  script.begin().field("t").insert("t", "3", "c").vgtid(server + "1-5", {{"t", "3"}}).commit();
+  REQUIRE(d.give(script.take()));
+  records = records_in(d.take_lines());
+  CHECK(records[0].cursor == d.clock->server + 1);
+}
+
+TEST_CASE("a batch stops between two rows when it is full, and goes on with the next one") {
+  driver d(catch_up_spec(server + "1-5", server + "1-6"));
+  event_script script;
+  script.begin(1).field("t");
+  const int rows = 4000;
+  for (int i = 0; i < rows; ++i) script.insert("t", std::to_string(i), std::string(20, 'x'), 1);
+  script.vgtid(server + "1-6").commit(1);
+  d.session.feed(buffer(script.take()));
+  batch out;
+  std::size_t told_rows = 0;
+  std::size_t batches = 0;
+  for (;;) {
+    auto step = d.session.pump(out);
+    REQUIRE(step);
+    CHECK(out.lines.size() <= batch::capacity);
+    told_rows += records_in(out.lines).size();
+    ++batches;
+    if (*step == pump_result::finished) break;
+    REQUIRE(*step == pump_result::batch_full);
+    out.clear();
+  }
+  CHECK(told_rows == rows);
+  CHECK(batches > 4);
+}
+
+namespace {
+
+// Three changes of one ROW event; the after images of the last two leave `v` out.
+std::string noblob_response() {
+  event_script script;
+  script.begin(1).field("t").row("t", row_values{"1", "a"}, row_values{"1", "b"}, 1);
+  auto* rows = script.last()->mutable_row_event();
+  for (const char* id : {"2", "3"}) {
+    auto* change = rows->add_row_changes();
+    event_script::fill(change->mutable_before(), {id, "x"});
+    event_script::fill(change->mutable_after(), {id, std::nullopt});
+    change->mutable_data_columns()->set_count(2);
+    change->mutable_data_columns()->set_cols("\x01");
+  }
+  script.vgtid(server + "1-6").commit(1);
+  return script.take();
+}
+
+}  // namespace
+
+TEST_CASE("rows that came incomplete are looked up by primary key, in order; one that is gone is skipped") {
+  driver d(catch_up_spec(server + "1-5", server + "1-6"));
+  REQUIRE(*d.give(noblob_response()) == pump_result::needs_rows);
+  CHECK(told(d.out.lines) == "1=b");
+  const row_lookup wanted = d.session.missing_rows();
+  CHECK(wanted.columns == std::vector<std::string>{"id", "v"});
+  REQUIRE(wanted.keys.size() == 2);
+  CHECK(wanted.keys[0] == std::vector<std::string>{"2"});
+  const auto sql = lookup_query(wanted);
+  REQUIRE(sql);
+  CHECK(*sql == "select 0, `id`, `v` from `t` where `id` = 2 union all select 1, `id`, `v` from `t` where `id` = 3");
+  looked_up_row found;
+  found.add("3");
+  found.add("whole");
+  d.session.complete({std::nullopt, found});
+  CHECK(*d.session.pump(d.out) == pump_result::finished);
+  CHECK(told(d.take_lines()) == "1=b 3=whole");
+}
+
+TEST_CASE("rows that came incomplete fail a table that has no key to look them up by") {
+  auto spec = catch_up_spec(server + "1-5", server + "1-6");
+  auto definition = simple_table("t");
+  definition.primary_key.clear();
+  spec.tables[0] = session_table_of(0, definition);
+  spec.tables[0].cursors[shard_name("-")] = {server + "1-5", {}, 0};
+  driver d(std::move(spec));
+  const auto step = d.give(noblob_response());
+  REQUIRE_FALSE(step);
+  CHECK(step.error().code == error_code::row_image_incomplete);
+  REQUIRE(step.error().stream);
+  CHECK(step.error().stream->table == table_name("t"));
+}
+
+TEST_CASE("keys are written into SQL by their type, and nothing else gets in") {
+  row_lookup lookup;
+  lookup.table = {keyspace_name("ks"), table_name("odd`name")};
+  lookup.columns = {"a"};
+  lookup.key = {{"a", 6165, "latin1"}};
+  lookup.keys = {{"\xe9'"}};
+  CHECK(*lookup_query(lookup) == "select 0, `a` from `odd``name` where `a` = _latin1 x'e927'");
+  lookup.key = {{"a", 10264, ""}};
+  CHECK(*lookup_query(lookup) == "select 0, `a` from `odd``name` where `a` = x'e927'");
+  lookup.key = {{"a", 265, ""}};
+  CHECK_FALSE(lookup_query(lookup));
+  lookup.key = {{"a", 2064, ""}};
+  CHECK_FALSE(lookup_query(lookup));
+  lookup.keys = {{"2024-01-01 00:00:00"}};
+  CHECK(*lookup_query(lookup) == "select 0, `a` from `odd``name` where `a` = '2024-01-01 00:00:00'");
+}
+
+TEST_CASE("table names with the keyspace in front are understood, and a point in a name is no keyspace") {
+  auto spec = catch_up_spec(server + "1-5", server + "1-6");
+  spec.tables.push_back(session_table_of(1, simple_table("ks.t")));
+  spec.tables[1].cursors[shard_name("-")] = {server + "1-5", {}, 0};
+  driver d(std::move(spec));
+  event_script script;
+  script.begin(1).field("ks.t").insert("ks.t", "1", "a", 1).vgtid(server + "1-6").commit(1);
+  CHECK(*d.give(script.take()) == pump_result::finished);
+  CHECK(records_in(d.take_lines())[0].stream == "ks.t");
+  driver old(catch_up_spec(server + "1-5", server + "1-6"));
+  script.begin(1).field("ks.t").insert("ks.t", "1", "a", 1).vgtid(server + "1-6").commit(1);
+  CHECK(*old.give(script.take()) == pump_result::finished);
+  CHECK(records_in(old.take_lines())[0].stream == "t");
+}
+
+TEST_CASE("rows before their FIELD event and rows of a strange shard are protocol errors") {
+  driver d(catch_up_spec(server + "1-5", server + "1-6"));
+  event_script script;
+  script.begin(1).insert("t", "1", "a", 1);
+  const auto early = d.give(script.take());
+  REQUIRE_FALSE(early);
+  CHECK(early.error().code == error_code::response_malformed);
+  driver e(catch_up_spec(server + "1-5", server + "1-6"));
+  event_script strange("ks", "80-");
+  strange.begin(1).insert("t", "1", "a", 1);
+  const auto other = e.give(strange.take());
+  REQUIRE_FALSE(other);
+  CHECK(other.error().message.find("80-") != std::string::npos);
+}
+
+TEST_CASE("recording: a split while catching up moves the cursors to the new shards") {
+  session_spec spec;
+  spec.kind = stream_kind::catch_up;
+  spec.keyspace = keyspace_name("customer");
+  spec.shards = {shard_name("-80")};
+  // Stops of the new shards, as a peek at them gives.
+  spec.stops[shard_name("-40")] = gtids("MySQL56/09ce4ae1-e6d9-11f1-a201-02fc00000001:1-195");
+  auto table = session_table_of(0, simple_table("customers", "customer"), {});
+  table.cursors[shard_name("-80")] = {"MySQL56/82760c52-e6d8-11f1-8eed-02fc00000001:1-205", {}, 42};
+  spec.tables.push_back(std::move(table));
+  driver d(std::move(spec));
+  bool finished = false;
+  for (const auto& response : read_recording("resume_old_shard_after_split")) {
+    auto step = d.give(response);
+    REQUIRE(step);
+    if (*step == pump_result::finished) {
+      finished = true;
+      break;
+    }
+  }
+  CHECK(finished);
+  d.session.seal(d.out);
+  REQUIRE(d.out.removals.size() == 1);
+  CHECK(d.out.removals[0].shard == shard_name("-80"));
+  std::vector<std::string> shards;
+  for (const auto& move : d.out.moves) {
+    shards.push_back(move.shard.str());
+    CHECK_FALSE(move.cursor.position.empty());
+    CHECK(move.cursor.cdc_cursor > 42);
+  }
+  CHECK(shards == std::vector<std::string>{"-40", "40-80"});
+}
+
+TEST_CASE("recording: a copy of two tables' bytes is delivered to the last row") {
+  session_spec spec;
+  spec.kind = stream_kind::copy;
+  spec.keyspace = keyspace_name("unsharded");
+  spec.shards = {shard_name("0")};
+  auto definition = simple_table("sbtest", "unsharded");
+  auto table = session_table_of(0, definition, {"id", "k", "c", "pad", "_ab_cdc_cursor"});
+  table.cursors[shard_name("0")] = {};
+  spec.tables.push_back(std::move(table));
+  driver d(std::move(spec));
+  bool finished = false;
+  for (const auto& response : read_recording("copy_then_dml_unsharded")) {
+    auto step = d.give(response);
+    REQUIRE(step);
+    if (*step == pump_result::finished) {
+      finished = true;
+      break;
+    }
+  }
+  CHECK(finished);
+  CHECK(records_in(d.take_lines()).size() == 12);
+}
+
+TEST_CASE("recording: transactions of 8,000 rows pass in bounded batches") {
+  session_spec spec;
+  spec.kind = stream_kind::catch_up;
+  spec.keyspace = keyspace_name("unsharded");
+  spec.shards = {shard_name("0")};
+  auto table = session_table_of(0, simple_table("empty_u", "unsharded"), {"id", "v", "_ab_cdc_deleted_at", "_ab_cdc_cursor"});
+  table.cursors[shard_name("0")] = {};
+  spec.tables.push_back(std::move(table));
+  spec.stops[shard_name("0")] = gtids("MySQL56/ffffffff-ffff-ffff-ffff-ffffffffffff:1");
+  stream_session session(std::move(spec), std::make_shared<fake_clock>());
+  session.begin_attempt();
+  std::size_t largest = 0;
+  std::uint64_t records = 0;
+  for (const auto& response : read_recording("large_transactions")) {
+    session.feed(buffer(response));
+    for (bool more = true; more;) {
+      batch out;
+      auto step = session.pump(out);
+      REQUIRE(step);
+      if (records_in(out.lines).size() > 1) largest = std::max(largest, out.lines.size());
+      for (const auto& count : out.counts) records += count.records;
+      more = *step == pump_result::batch_full;
+    }
+  }
+  // 8,000 inserts, updates and deletes; see the recording's .txt.
+  CHECK(records >= 16000);
+  CHECK(largest <= batch::capacity);
+}
