@@ -1,7 +1,9 @@
 // Implementation of coordinator.hpp.
 #include "actors/coordinator.hpp"
 
+#include <caf/actor_clock.hpp>
 #include <caf/actor_system.hpp>
+#include <caf/send.hpp>
 #include <utility>
 
 namespace psource {
@@ -35,7 +37,49 @@ void coordinator_state::begin(sync_plan& plan) {
   if (parts.on_start) parts.on_start(coordinator_actor(self), out);
 }
 
+bool coordinator_state::refresh_is_due() const {
+  return parts.questions && self->home_system().clock().now() - last_peek >= parts.refresh_interval;
+}
+
+void coordinator_state::ask_stops() {
+  const auto held = schedule->held_shards();
+  if (held.empty()) return;
+  asking = true;
+  parts.questions->ask_stops({held.begin(), held.end()},
+                             [boss = coordinator_actor(self)](result<std::map<shard_id, gtid_set>> stops) {
+                               caf::anon_send(boss, stops_atom::value,
+                                              std::make_shared<const result<std::map<shard_id, gtid_set>>>(
+                                                  std::move(stops)));
+                             });
+}
+
+void coordinator_state::watch() {
+  self->delayed_send(coordinator_actor(self), parts.refresh_interval, watch_atom::value);
+  if (!finishing && !asking && !schedule->copies_done()) ask_stops();
+}
+
+void coordinator_state::take_stops(const result<std::map<shard_id, gtid_set>>& stops) {
+  asking = false;
+  last_peek = self->home_system().clock().now();
+  if (stops)
+    schedule->refresh(*stops);
+  else
+    self->send(out, log_atom::value, static_cast<std::uint8_t>(log_level::warn),
+               "The shards' present positions could not be asked again: " + stops.error().message);
+  start_tasks();
+}
+
+// Tables that are done wait while others are copied. After the last copy they catch up once more, if that took long.
+void coordinator_state::settle_held_tables() {
+  if (finishing || asking || !schedule->copies_done() || !schedule->holds_tables()) return;
+  if (refresh_is_due())
+    ask_stops();
+  else
+    schedule->release();
+}
+
 void coordinator_state::start_tasks() {
+  settle_held_tables();
   if (!finishing) {
     for (auto& task : schedule->start()) {
       auto spec = std::make_shared<session_spec>(std::move(task.spec));
@@ -61,7 +105,7 @@ void coordinator_state::tell_results() {
 }
 
 void coordinator_state::finish_if_idle() {
-  const bool idle = finishing ? readers.empty() : schedule->idle();
+  const bool idle = finishing ? readers.empty() : schedule->idle() && !asking && !schedule->holds_tables();
   if (!idle || over) return;
   over = true;
   self->send(out, finish_atom::value);
@@ -144,7 +188,9 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
     }
     self->state.reader_is_gone(down.source);
   });
+  self->state.last_peek = self->home_system().clock().now();
   self->state.begin(*plan);
+  self->delayed_send(coordinator_actor(self), self->state.parts.refresh_interval, watch_atom::value);
   return {
       [self](start_atom) { self->state.start_tasks(); },
       [self](done_atom, task_id id, const tables_ptr& tables) { self->state.task_done(id, tables); },
@@ -154,6 +200,8 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
       [self](stopped_atom, task_id id) { self->state.task_stopped(id); },
       [self](broken_atom, const failure_ptr& why) { self->state.output_broke(*why); },
       [self](finish_atom) { self->state.all_written(); },
+      [self](watch_atom) { self->state.watch(); },
+      [self](stops_atom, const stops_answer_ptr& stops) { self->state.take_stops(*stops); },
       [self](stop_atom, int signal) { self->state.stop(signal); },
   };
 }

@@ -37,6 +37,8 @@ struct engine_parts {
   reader_settings readers;
   emitter_settings emitting;
   schedule_limits limits;
+  /// While copies go on for longer than this, tables that are done catch up again: binary logs are kept for days only.
+  std::chrono::milliseconds refresh_interval = std::chrono::hours(1);
   /// Told once the emitter exists, so that the output's listener can reach it.
   std::function<void(emitter_actor)> on_emitter;
   /// Where progress goes; nothing = no progress reports.
@@ -58,6 +60,9 @@ struct coordinator_state {
   run_outcome outcome;
   bool finishing = false;
   bool over = false;
+  /// Fresh stop positions are on their way.
+  bool asking = false;
+  steady_time last_peek;
 
   void begin(sync_plan& plan);
   void start_tasks();
@@ -69,10 +74,15 @@ struct coordinator_state {
   void output_broke(const failure& why);
   void stop(int signal);
   void all_written();
+  void watch();
+  void take_stops(const result<std::map<shard_id, gtid_set>>& stops);
 
  private:
   void stop_readers();
   void tell_results();
+  bool refresh_is_due() const;
+  void ask_stops();
+  void settle_held_tables();
   void finish_if_idle();
   void end();
 };

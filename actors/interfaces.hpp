@@ -15,6 +15,7 @@
 #include <caf/replies_to.hpp>
 #include <caf/typed_actor.hpp>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,6 +35,7 @@ using failure_ptr = std::shared_ptr<const failure>;
 using stream_end_ptr = std::shared_ptr<const stream_end>;
 using tables_ptr = std::shared_ptr<std::vector<session_table>>;
 using rows_answer_ptr = std::shared_ptr<result<looked_up_rows>>;
+using stops_answer_ptr = std::shared_ptr<const result<std::map<shard_id, gtid_set>>>;
 using positions_answer_ptr = std::shared_ptr<const result<server_positions>>;
 
 using start_atom = caf::atom_constant<caf::atom("start")>;
@@ -52,6 +54,7 @@ using broken_atom = caf::atom_constant<caf::atom("broken")>;
 using done_atom = caf::atom_constant<caf::atom("done")>;
 using failed_atom = caf::atom_constant<caf::atom("failed")>;
 using stopped_atom = caf::atom_constant<caf::atom("stopped")>;
+using stops_atom = caf::atom_constant<caf::atom("stops")>;
 using rows_atom = caf::atom_constant<caf::atom("rows")>;
 using positions_atom = caf::atom_constant<caf::atom("positions")>;
 using report_atom = caf::atom_constant<caf::atom("report")>;
@@ -108,6 +111,10 @@ using coordinator_actor = caf::typed_actor<
     caf::reacts_to<broken_atom, failure_ptr>,
     // From the emitter: everything is written; the run is over.
     caf::reacts_to<finish_atom>,
+    // INTERNAL: tables that are done may have to catch up again, because copies take long.
+    caf::reacts_to<watch_atom>,
+    // From the question worker: fresh stop positions for them.
+    caf::reacts_to<stops_atom, stops_answer_ptr>,
     // From the signal thread: end in good order; the number is the signal.
     caf::reacts_to<stop_atom, int>>;
 
@@ -126,3 +133,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::stream_end_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::tables_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::rows_answer_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::positions_answer_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::stops_answer_ptr)

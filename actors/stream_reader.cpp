@@ -64,6 +64,7 @@ bool stream_reader_state::have_buffer() {
 }
 
 void stream_reader_state::hand_over() {
+  if (!current) return;
   session->seal(*current);
   if (current->empty()) return;
   ++in_flight;
@@ -83,7 +84,6 @@ void stream_reader_state::run() {
     }
     auto step = session->pump(*current);
     if (!step) {
-      hand_over();
       attempt_failed(step.error());
       return;
     }
@@ -108,7 +108,6 @@ void stream_reader_state::run() {
         // Nothing more for now. Small transactions gather while a batch of this reader is under way.
         if (in_flight == 0) hand_over();
         if (pending_end) {
-          if (current) hand_over();
           const auto end = std::exchange(pending_end, nullptr);
           end_attempt(*end);
         }
@@ -209,11 +208,15 @@ void stream_reader_state::end_attempt(const stream_end& end) {
   place.shard = {session->spec().keyspace,
                  session->spec().shards.empty() ? shard_name() : session->spec().shards.front()};
   place.tablet = session->spec().tablet;
-  place.has_position = session->spec().kind == stream_kind::catch_up;
+  for (const auto& table : session->spec().tables)
+    for (const auto& [shard, cursor] : table.cursors)
+      place.has_position = place.has_position || !cursor.position.empty();
   attempt_failed(classify_stream_end(end, place));
 }
 
 void stream_reader_state::attempt_failed(const failure& why) {
+  // What is decoded counts as delivered from here on: the next attempt, or whoever takes the tables over, starts behind it.
+  hand_over();
   call.reset();
   pending_end.reset();
   ++attempt;
@@ -247,6 +250,7 @@ void stream_reader_state::watch() {
   if (began && !suspected && session->progress() == progress_at_open && time - progress_time >= settings.suspicion)
     suspect();
   if (began && time - heard_time >= settings.silence) {
+    client->reconnect();
     attempt_failed({error_code::stream_broken,
                     "The stream of " + where + " brought nothing for " +
                         std::to_string(std::chrono::duration_cast<std::chrono::seconds>(settings.silence).count()) +
@@ -290,7 +294,7 @@ void stream_reader_state::stop() {
   if (over) return;
   over = true;
   call.reset();
-  if (current) hand_over();
+  hand_over();
   self->send(coordinator, stopped_atom::value, id);
   self->quit();
 }

@@ -1,8 +1,11 @@
 // Implementation of branch.hpp.
 #include "cli/branch.hpp"
 
+#include <algorithm>
+
 #include "clients/discovery.hpp"
 #include "clients/peek.hpp"
+#include "protocol/vitess/request.hpp"
 #include "sync/classify.hpp"
 
 namespace psource::cli {
@@ -30,6 +33,12 @@ result<std::map<stream_id, table_definition>> all_tables(mysql_port& session, co
   return tables;
 }
 
+std::vector<stream_id> names_of(const std::map<stream_id, table_definition>& tables) {
+  std::vector<stream_id> names;
+  for (const auto& [id, table] : tables) names.push_back(id);
+  return names;
+}
+
 std::vector<std::string> shared_name_warnings(const std::map<stream_id, table_definition>& tables) {
   std::map<table_name, std::vector<keyspace_name>> keyspaces;
   for (const auto& [id, table] : tables) keyspaces[id.table].push_back(id.keyspace);
@@ -46,7 +55,8 @@ std::vector<std::string> shared_name_warnings(const std::map<stream_id, table_de
 }
 
 result<std::map<shard_id, gtid_set>> peek_all(vstream_client& client, const source_config& config,
-                                              const shards_by_keyspace& shards, std::chrono::milliseconds limit) {
+                                              const shards_by_keyspace& shards, const std::vector<stream_id>& tables,
+                                              std::chrono::milliseconds limit) {
   std::map<shard_id, gtid_set> positions;
   const auto deadline = std::chrono::steady_clock::now() + limit;
   for (const auto& [keyspace, names] : shards) {
@@ -54,6 +64,10 @@ result<std::map<shard_id, gtid_set>> peek_all(vstream_client& client, const sour
     peek_options options;
     options.type = config.tablets;
     options.cells = config.cells;
+    const auto table = std::find_if(tables.begin(), tables.end(), [&k = keyspace](const stream_id& id) {
+      return id.keyspace == k && can_be_streamed(id.table);
+    });
+    if (table != tables.end()) options.tables.push_back(table->table);
     const stream_place place{{keyspace, names.front()}, config.tablets, false};
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());

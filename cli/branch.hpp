@@ -25,11 +25,15 @@ result<shards_by_keyspace> serving_shards(mysql_port& session);
 result<std::map<stream_id, table_definition>> all_tables(mysql_port& session, const source_config& config,
                                                          const shards_by_keyspace& serving);
 
+std::vector<stream_id> names_of(const std::map<stream_id, table_definition>& tables);
+
 /// One sentence per table name that several keyspaces share: destinations may put both into one table.
 std::vector<std::string> shared_name_warnings(const std::map<stream_id, table_definition>& tables);
 
-/// The present position of every given shard. Blocking, at most `limit` for all.
+/// The present position of every given shard. Blocking, at most `limit` for all. Each keyspace's call names one of
+/// `tables`, because that is the form that servers are known to answer.
 result<std::map<shard_id, gtid_set>> peek_all(vstream_client& client, const source_config& config,
-                                              const shards_by_keyspace& shards, std::chrono::milliseconds limit);
+                                              const shards_by_keyspace& shards, const std::vector<stream_id>& tables,
+                                              std::chrono::milliseconds limit);
 
 }  // namespace psource::cli

@@ -56,11 +56,9 @@ result<void> check_branch(const source_config& config, const command_options& op
   if (!shards) return fail(std::move(shards.error()));
   auto tablets = check_tablets(**session, config, *shards);
   if (!tablets) return tablets;
-  if (config.keyspaces.size() > 1) {
-    auto tables = all_tables(**session, config, *serving);
-    if (!tables) return fail(std::move(tables.error()));
-    for (const auto& warning : shared_name_warnings(*tables)) say(log_level::warn, warning, options, hide);
-  }
+  auto tables = all_tables(**session, config, *serving);
+  if (!tables) return fail(std::move(tables.error()));
+  for (const auto& warning : shared_name_warnings(*tables)) say(log_level::warn, warning, options, hide);
 
   auto probe = probe_tls(connection.host, connection.port, connection.tls, tls_wait);
   if (!probe) return fail(std::move(probe.error()));
@@ -68,7 +66,7 @@ result<void> check_branch(const source_config& config, const command_options& op
   for (const auto& [keyspace, names] : *shards) count += names.size();
   auto client = grpc_vstream_client::make(connection, plan_channels(static_cast<unsigned>(count / 64 + 1)));
   if (!client) return fail(std::move(client.error()));
-  auto positions = peek_all(**client, config, *shards, peek_wait);
+  auto positions = peek_all(**client, config, *shards, names_of(*tables), peek_wait);
   (*client)->wait_until_idle(seconds(2));
   if (!positions) {
     failure why = std::move(positions.error());

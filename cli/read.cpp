@@ -102,7 +102,7 @@ result<prepared> prepare(inputs in) {
   ready.client = std::move(*client);
 
   for (unsigned attempt = 1;; ++attempt) {
-    auto stops = peek_all(*ready.client, input.config, *shards, peek_wait);
+    auto stops = peek_all(*ready.client, input.config, *shards, names_of(input.tables), peek_wait);
     if (stops) {
       input.stops = std::move(*stops);
       break;
@@ -163,7 +163,12 @@ int run_read(const command_options& options) {
     engine run(options_of(ready->input.config, options, hide));
     auto writer = std::make_shared<stdout_writer>(open_output_file(STDOUT_FILENO), run.listener());
     signals.on_signal([&run](int signal) { run.stop(signal); });
-    auto questions = std::make_shared<question_worker>(to_connection(ready->input.config), question_limits());
+    const auto peek = [&input = ready->input, client = ready->client](const std::vector<shard_id>& wanted) {
+      shards_by_keyspace shards;
+      for (const auto& id : wanted) shards[id.keyspace].push_back(id.shard);
+      return peek_all(*client, input.config, shards, names_of(input.tables), peek_wait);
+    };
+    auto questions = std::make_shared<question_worker>(to_connection(ready->input.config), question_limits(), peek);
     ended = run.run(std::move(*plan), ready->client, questions, writer, ready->clock);
     signals.on_signal([](int) {});
     // The engine has seen everything written, or that nothing can be.

@@ -55,7 +55,7 @@ class grpc_vstream_client final : public vstream_client {
                                      std::shared_ptr<vstream_listener> listener) override;
 
   /// Calls opened from now on use fresh channels (name look-up included). Running calls keep theirs.
-  void reconnect();
+  void reconnect() override;
 
   /// Waits until every call's on_end() has returned and its resources are freed. False when the time is over.
   /// Not from a listener.

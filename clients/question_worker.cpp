@@ -10,6 +10,11 @@ namespace psource {
 
 namespace {
 
+template <class T>
+result<T> ending() {
+  return fail(error_code::interrupted, "The read is ending.");
+}
+
 result<server_positions> positions_of(mysql_session& session, const shard_id& shard, tablet_type tablet) {
   auto told = shard_positions(session, shard, tablet);
   if (!told) return fail(std::move(told.error()));
@@ -53,8 +58,8 @@ result<looked_up_rows> rows_of(mysql_session& session, const row_lookup& lookup)
 
 }  // namespace
 
-question_worker::question_worker(connection_settings settings, mysql_limits limits)
-    : settings_(std::move(settings)), limits_(limits), thread_([this] { run(); }) {}
+question_worker::question_worker(connection_settings settings, mysql_limits limits, peeker peek)
+    : settings_(std::move(settings)), limits_(limits), peek_(std::move(peek)), thread_([this] { run(); }) {}
 
 question_worker::~question_worker() {
   {
@@ -91,17 +96,15 @@ void question_worker::run() {
     queue_.pop_front();
     const bool closing = closing_;
     lock.unlock();
-    if (closing)
-      next(fail(error_code::interrupted, "The read is ending."));
-    else
-      next(session());
+    next(closing);
     lock.lock();
   }
 }
 
 void question_worker::ask_positions(const shard_id& shard, tablet_type tablet,
                                     std::function<void(result<server_positions>)> answer) {
-  enqueue([this, shard, tablet, answer = std::move(answer)](result<mysql_session*> open) {
+  enqueue([this, shard, tablet, answer = std::move(answer)](bool closing) {
+    auto open = closing ? ending<mysql_session*>() : session();
     if (!open) {
       answer(fail(std::move(open.error())));
       return;
@@ -113,8 +116,16 @@ void question_worker::ask_positions(const shard_id& shard, tablet_type tablet,
   });
 }
 
+void question_worker::ask_stops(std::vector<shard_id> shards,
+                                std::function<void(result<std::map<shard_id, gtid_set>>)> answer) {
+  enqueue([this, shards = std::move(shards), answer = std::move(answer)](bool closing) {
+    answer(closing ? ending<std::map<shard_id, gtid_set>>() : peek_(shards));
+  });
+}
+
 void question_worker::ask_rows(row_lookup lookup, std::function<void(result<looked_up_rows>)> answer) {
-  enqueue([this, lookup = std::move(lookup), answer = std::move(answer)](result<mysql_session*> open) {
+  enqueue([this, lookup = std::move(lookup), answer = std::move(answer)](bool closing) {
+    auto open = closing ? ending<mysql_session*>() : session();
     if (!open) {
       answer(fail(std::move(open.error())));
       return;

@@ -16,8 +16,11 @@ namespace psource {
 
 class question_worker final : public branch_questions {
  public:
+  /// Peeks at the present positions of shards; blocking.
+  using peeker = std::function<result<std::map<shard_id, gtid_set>>(const std::vector<shard_id>&)>;
+
   /// Connects to nothing yet.
-  question_worker(connection_settings settings, mysql_limits limits);
+  question_worker(connection_settings settings, mysql_limits limits, peeker peek);
   /// Answers what is still queued with a failure and ends the thread. Waits for a question under way, which `limits`
   /// bound.
   ~question_worker() override;
@@ -26,17 +29,20 @@ class question_worker final : public branch_questions {
 
   void ask_positions(const shard_id& shard, tablet_type tablet,
                      std::function<void(result<server_positions>)> answer) override;
+  void ask_stops(std::vector<shard_id> shards,
+                 std::function<void(result<std::map<shard_id, gtid_set>>)> answer) override;
   void ask_rows(row_lookup lookup, std::function<void(result<looked_up_rows>)> answer) override;
 
  private:
-  // A question gets the session, or the failure to open one.
-  using question = std::function<void(result<mysql_session*>)>;
+  // What the thread does next; true = the worker is ending, and a failure is the answer.
+  using question = std::function<void(bool)>;
   void enqueue(question q);
   void run();
   result<mysql_session*> session();
 
   const connection_settings settings_;
   const mysql_limits limits_;
+  const peeker peek_;
   std::unique_ptr<mysql_session> session_;
   std::mutex mutex_;
   std::condition_variable work_;

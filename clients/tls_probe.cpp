@@ -360,7 +360,7 @@ tl::unexpected<failure> handshake_fault(tls_connection::step step, const endpoin
     return tls_fault(
         to.name() +
             " accepts connections, but does not answer the TLS handshake. Check that the port is the gRPC "
-            "port; if the server speaks no TLS, set tls to \"disabled\".",
+            "port; if the server speaks no TLS, set tls.mode to \"disabled\".",
         detail);
   }
   const bool alert_or_close = step == tls_connection::step::closed || reason >= SSL_AD_REASON_OFFSET;
@@ -380,7 +380,7 @@ tl::unexpected<failure> handshake_fault(tls_connection::step step, const endpoin
       return tls_fault(
           to.name() +
               " does not speak TLS. Check that the port is the gRPC port; if the server really speaks no "
-              "TLS, set tls to \"disabled\".",
+              "TLS, set tls.mode to \"disabled\".",
           detail);
     case SSL_R_UNSUPPORTED_PROTOCOL:
     case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
@@ -397,7 +397,7 @@ tl::unexpected<failure> handshake_fault(tls_connection::step step, const endpoin
     return tls_fault(
         to.name() +
             " closed the connection during the TLS handshake. Check that the port is the gRPC port; if the "
-            "server speaks no TLS, set tls to \"disabled\".",
+            "server speaks no TLS, set tls.mode to \"disabled\".",
         detail);
   }
   return tls_fault("The TLS handshake with " + to.name() + " failed: " + detail + ".", detail);

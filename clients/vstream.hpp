@@ -62,6 +62,8 @@ class vstream_client {
   /// Starts a call at once and returns without waiting. The listener is shared with the transport until on_end() returned;
   /// it may hear before open() has returned.
   virtual std::unique_ptr<vstream_call> open(vstream_request request, std::shared_ptr<vstream_listener> listener) = 0;
+  /// Calls opened from now on use fresh connections: for connections that are dead without a word.
+  virtual void reconnect() = 0;
 };
 
 }  // namespace psource

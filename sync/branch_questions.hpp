@@ -28,6 +28,9 @@ class branch_questions {
   /// Which transactions a tablet of the shard has executed, and for which the binary logs are gone.
   virtual void ask_positions(const shard_id& shard, tablet_type tablet,
                              std::function<void(result<server_positions>)> answer) = 0;
+  /// The present positions of these shards, as at the start of a read.
+  virtual void ask_stops(std::vector<shard_id> shards,
+                         std::function<void(result<std::map<shard_id, gtid_set>>)> answer) = 0;
   /// Whole rows for changes that came incomplete, read from a tablet of the shard.
   virtual void ask_rows(row_lookup lookup, std::function<void(result<looked_up_rows>)> answer) = 0;
 };

@@ -8,6 +8,12 @@ namespace psource {
 sync_schedule::sync_schedule(sync_plan& plan, schedule_limits limits) : limits_(limits) {
   for (stream_index i = 0; i < plan.streams.size(); ++i) {
     accounts_[i] = {};
+    if (plan.streams[i].mode == sync_mode::incremental && plan.streams[i].table.shape) {
+      accounts_[i].table = plan.streams[i].table;
+      // Shards with nothing to read stand where the state says; the others settle when their streams end.
+      for (const auto& [shard, cursor] : plan.streams[i].ledger.cursors)
+        if (!cursor.position.empty() && cursor.lastpk.empty()) accounts_[i].settled[shard] = cursor;
+    }
     if (plan.streams[i].problem) {
       failures_.push_back(*plan.streams[i].problem);
       accounts_[i].failed = true;
@@ -23,11 +29,78 @@ sync_schedule::sync_schedule(sync_plan& plan, schedule_limits limits) : limits_(
 }
 
 void sync_schedule::enqueue(session_spec spec) {
-  for (const auto& table : spec.tables) ++accounts_[table.stream].open;
-  if (spec.kind == stream_kind::catch_up)
+  for (const auto& table : spec.tables) {
+    ++accounts_[table.stream].open;
+    for (const auto& [shard, cursor] : table.cursors) accounts_[table.stream].settled.erase(shard);
+  }
+  if (pattern_.keyspace.empty()) {
+    pattern_ = spec;
+    pattern_.shards.clear();
+    pattern_.tables.clear();
+    pattern_.stops.clear();
+    pattern_.stop_commit_seconds.reset();
+  }
+  if (spec.kind == stream_kind::catch_up) {
     catch_ups_.push_back(std::move(spec));
-  else
+  } else {
+    ++open_copies_;
     copies_.push_back(std::move(spec));
+  }
+}
+
+void sync_schedule::settle(const session_spec& spec, const std::vector<session_table>& tables) {
+  if (spec.kind == stream_kind::full_copy) return;
+  for (const auto& table : tables)
+    for (const auto& [shard, cursor] : table.cursors) accounts_[table.stream].settled[shard] = cursor;
+}
+
+bool sync_schedule::holds_tables() const {
+  return std::any_of(accounts_.begin(), accounts_.end(), [](const auto& entry) {
+    return !entry.second.told && entry.second.open == 0 && entry.second.table && !entry.second.failed;
+  });
+}
+
+std::set<shard_id> sync_schedule::held_shards() const {
+  std::set<shard_id> shards;
+  for (const auto& [stream, account] : accounts_)
+    if (!account.told && account.table)
+      for (const auto& [shard, cursor] : account.settled) shards.insert({account.table->shape->id.keyspace, shard});
+  return shards;
+}
+
+void sync_schedule::refresh(const std::map<shard_id, gtid_set>& stops) {
+  // As at the start: tables of a shard at the same position share a call.
+  std::map<std::pair<shard_id, std::string>, session_spec> calls;
+  for (const auto& [stream, account] : accounts_) {
+    if (account.told || account.failed || !account.table) continue;
+    for (const auto& [shard, cursor] : account.settled) {
+      const shard_id id{account.table->shape->id.keyspace, shard};
+      const auto stop = stops.find(id);
+      if (stop == stops.end()) continue;
+      const auto here = gtid_set::parse_position(cursor.position);
+      if (!here || here->contains(stop->second)) continue;
+      session_spec& call = calls[{id, cursor.position}];
+      if (call.tables.empty()) {
+        call = pattern_;
+        call.kind = stream_kind::catch_up;
+        call.keyspace = id.keyspace;
+        call.shards = {shard};
+        call.stops[shard] = stop->second;
+      }
+      session_table table = *account.table;
+      table.cursors[shard] = cursor;
+      call.tables.push_back(std::move(table));
+    }
+  }
+  for (auto& [key, call] : calls) enqueue(std::move(call));
+}
+
+void sync_schedule::release() {
+  for (auto& [stream, account] : accounts_)
+    if (account.open == 0 && !account.told) {
+      account.told = true;
+      verdicts_.push_back({stream, !account.failed});
+    }
 }
 
 std::vector<scheduled_task> sync_schedule::start() {
@@ -68,6 +141,8 @@ session_spec sync_schedule::with_tables(const session_spec& from, std::vector<se
 void sync_schedule::close(stream_index stream) {
   stream_account& account = accounts_[stream];
   if (account.open != 0 || account.told) return;
+  // While others are copied for hours, a table that is done has to be able to catch up again.
+  if (account.table && !account.failed && open_copies_ > 0) return;
   account.told = true;
   verdicts_.push_back({stream, !account.failed});
 }
@@ -78,7 +153,11 @@ void sync_schedule::finished(task_id id, std::vector<session_table> tables) {
   session_spec spec = std::move(found->second);
   running_.erase(found);
   ++done_;
-  if (spec.kind != stream_kind::catch_up) --copies_on_shard_[{spec.keyspace, spec.shards.front()}];
+  if (spec.kind != stream_kind::catch_up) {
+    --copies_on_shard_[{spec.keyspace, spec.shards.front()}];
+    --open_copies_;
+  }
+  settle(spec, tables);
   if (spec.kind == stream_kind::copy) {
     // The snapshot of a lagging replica may be older than the peek: the rest comes from the binary log.
     const auto& cursor = tables.front().cursors.begin()->second;
@@ -104,6 +183,7 @@ void sync_schedule::abandoned(task_id id) {
     --accounts_[table.stream].open;
     accounts_[table.stream].failed = true;
   }
+  if (found->second.kind != stream_kind::catch_up) --open_copies_;
   running_.erase(found);
   any_failed_ = true;
 }
@@ -123,7 +203,10 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
   session_spec spec = std::move(found->second);
   running_.erase(found);
   ++done_;
-  if (spec.kind != stream_kind::catch_up) --copies_on_shard_[{spec.keyspace, spec.shards.front()}];
+  if (spec.kind != stream_kind::catch_up) {
+    --copies_on_shard_[{spec.keyspace, spec.shards.front()}];
+    --open_copies_;
+  }
   std::vector<stream_index> held;
   for (const auto& table : spec.tables) held.push_back(table.stream);
 
@@ -143,8 +226,13 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
 
   // "failed to find a … tablet" for a stream with a position, although the shard could be peeked at: the position is
   // what no tablet can serve.
+  const bool positioned = std::any_of(tables.begin(), tables.end(), [](const session_table& table) {
+    return std::any_of(table.cursors.begin(), table.cursors.end(),
+                       [](const auto& cursor) { return !cursor.second.position.empty(); });
+  });
   const bool lost = why.code == error_code::position_lost || why.code == error_code::position_foreign ||
-                    (why.code == error_code::tablet_type_missing && !copy);
+                    (why.code == error_code::tablet_type_missing && positioned &&
+                     spec.kind != stream_kind::full_copy);
   if (lost && limits_.on_lost_position == lost_position_behavior::resync_data) {
     for (auto& table : tables) {
       warnings_.push_back(why.message + " The table " + table.shape->id.to_string() +

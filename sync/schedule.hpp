@@ -52,6 +52,19 @@ class sync_schedule {
   /// A session gave up. What still can be read of it is put back into the queue; the rest fails.
   void failed(task_id id, const failure& why, std::vector<session_table> tables);
 
+  /// New stop positions, taken while copies were going on: tables that were done before catch up to them again, so that
+  /// their positions do not grow older than the binary logs are kept.
+  void refresh(const std::map<shard_id, gtid_set>& stops);
+
+  /// Incremental tables that wait for the others' copies before they are over; refresh() concerns them.
+  bool holds_tables() const;
+  /// No copy runs or waits any more; held tables are over unless refresh() is called before release().
+  bool copies_done() const { return open_copies_ == 0; }
+  /// Ends the hold: tables with nothing left to read are over. Call when copies_done(), after a last refresh().
+  void release();
+  /// Shards of the tables that are held.
+  std::set<shard_id> held_shards() const;
+
   /// A session ended because it was told to (shutdown): its streams are incomplete, without an error of their own.
   void abandoned(task_id id);
 
@@ -75,13 +88,20 @@ class sync_schedule {
     std::size_t open = 0;  // tasks running or waiting that hold the stream
     bool failed = false;
     bool told = false;
+    // What a catch-up of the stream needs, once it has been read: without cursors, and where it stands on each shard.
+    std::optional<session_table> table;
+    std::map<shard_name, shard_cursor> settled;
   };
   void enqueue(session_spec spec);
   void fail_table(const session_table& table, const failure& why);
   void close(stream_index stream);
+  void settle(const session_spec& spec, const std::vector<session_table>& tables);
   session_spec with_tables(const session_spec& from, std::vector<session_table> tables) const;
 
   schedule_limits limits_;
+  // What all calls have in common; set by the first.
+  session_spec pattern_;
+  std::size_t open_copies_ = 0;
   std::deque<session_spec> catch_ups_;
   std::list<session_spec> copies_;
   std::map<task_id, session_spec> running_;

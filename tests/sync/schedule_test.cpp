@@ -85,6 +85,56 @@ TEST_CASE("a copy that ends before the stop joins the catch-up") {
   CHECK(schedule.idle());
 }
 
+TEST_CASE("a table that is done waits while others are copied, and catches up to a fresh peek") {
+  auto plan = plan_of(2, {spec_of(stream_kind::catch_up, "-", {0}), spec_of(stream_kind::copy, "-", {1})});
+  for (stream_index i = 0; i < 2; ++i) plan.streams[i].table = session_table_of(i, simple_table("t" + std::to_string(i)));
+  sync_schedule schedule(plan, {});
+  auto tasks = schedule.start();
+  REQUIRE(tasks.size() == 2);
+  schedule.finished(tasks[0].id, at(tasks[0].spec, server + "1-10"));
+  CHECK(verdicts(schedule).empty());
+  CHECK(schedule.holds_tables());
+  CHECK(schedule.held_shards() == std::set<shard_id>{{keyspace_name("ks"), shard_name("-")}});
+  // An hour later: the stop has moved on.
+  const std::map<shard_id, gtid_set> stops{{{keyspace_name("ks"), shard_name("-")}, gtids(server + "1-50")}};
+  schedule.refresh(stops);
+  auto again = schedule.start();
+  REQUIRE(again.size() == 1);
+  CHECK(again[0].spec.kind == stream_kind::catch_up);
+  CHECK(again[0].spec.tables[0].cursors.at(shard_name("-")).position == server + "1-10");
+  CHECK(again[0].spec.stops.at(shard_name("-")) == gtids(server + "1-50"));
+  schedule.finished(again[0].id, at(again[0].spec, server + "1-50"));
+  schedule.refresh(stops);
+  CHECK(schedule.start().empty());
+  // The last copy ends; both are over once they are released.
+  schedule.finished(tasks[1].id, at(tasks[1].spec, server + "1-50"));
+  CHECK(schedule.copies_done());
+  schedule.release();
+  CHECK(verdicts(schedule) == "1+ 0+ ");
+  CHECK_FALSE(schedule.holds_tables());
+}
+
+TEST_CASE("a failed table does not wait for the others' copies") {
+  auto plan = plan_of(2, {spec_of(stream_kind::catch_up, "-", {0}), spec_of(stream_kind::copy, "-", {1})});
+  for (stream_index i = 0; i < 2; ++i) plan.streams[i].table = session_table_of(i, simple_table("t" + std::to_string(i)));
+  sync_schedule schedule(plan, {});
+  auto tasks = schedule.start();
+  schedule.failed(tasks[0].id, {error_code::position_lost, "purged.", "", std::nullopt}, tasks[0].spec.tables);
+  CHECK(verdicts(schedule) == "0- ");
+}
+
+TEST_CASE("a resumed copy whose position no tablet can serve is a lost position, too") {
+  auto plan = plan_of(1, {spec_of(stream_kind::copy, "-", {0})});
+  schedule_limits limits;
+  limits.on_lost_position = lost_position_behavior::resync_data;
+  sync_schedule schedule(plan, limits);
+  auto tasks = schedule.start();
+  schedule.failed(tasks[0].id, {error_code::tablet_type_missing, "no tablet.", "", std::nullopt}, tasks[0].spec.tables);
+  tasks = schedule.start();
+  REQUIRE(tasks.size() == 1);
+  CHECK(tasks[0].spec.tables[0].cursors.at(shard_name("-")).position.empty());
+}
+
 TEST_CASE("an error that names a table takes it out of its call, the others go on") {
   auto plan = plan_of(3, {spec_of(stream_kind::catch_up, "-", {0, 1, 2})});
   sync_schedule schedule(plan, {});

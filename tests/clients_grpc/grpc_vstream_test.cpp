@@ -1,0 +1,479 @@
+// The gRPC client against a real server: bytes, read-ahead, ends, cancelling, channels, metadata.
+#include "clients/grpc_vstream.hpp"
+
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/clients_grpc/recording_listener.hpp"
+#include "tests/clients_grpc/scripted_server.hpp"
+
+using namespace psource;
+using namespace psource::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+std::shared_ptr<grpc_vstream_client> client_of(const connection_settings& settings,
+                                               channel_plan plan = {1, true}, transport_limits limits = {}) {
+  auto made = grpc_vstream_client::make(settings, plan, limits);
+  REQUIRE_MESSAGE(made.has_value(), (made ? "" : made.error().message));
+  return *made;
+}
+
+// A whole call over the same channel: a chance for stopped calls to read on.
+void ping(grpc_vstream_client& client) {
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client.open({"ping"}, listener);
+  REQUIRE(take_all(*call, *listener).size() == 1);
+}
+
+// Until the stopped calls have read ahead as far as they may.
+bool fills_up(grpc_vstream_client& client, std::size_t bytes) {
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (client.held_bytes() < bytes && std::chrono::steady_clock::now() < until) {
+    ping(client);
+  }
+  return client.held_bytes() >= bytes;
+}
+
+scripted_server::script_function always(call_script script) {
+  return [script = std::move(script)](const seen_call&) { return script; };
+}
+
+}  // namespace
+
+TEST_CASE("channel plans") {
+  CHECK(plan_channels(0).channels == 1);
+  CHECK(plan_channels(1).channels == 1);
+  CHECK(plan_channels(3).channels == 3);
+  CHECK(plan_channels(64).channels == 4);
+  CHECK(plan_channels(360).channels == 4);
+  CHECK(plan_channels(361).channels == 5);
+  CHECK(plan_channels(1024).channels == 12);
+  CHECK(plan_channels(0xffffffff).channels == 47721859);
+  CHECK(plan_channels(8).bdp_probe);
+  CHECK_FALSE(plan_channels(9).bdp_probe);
+}
+
+TEST_CASE("responses arrive in order, byte for byte, and the status with its text ends the call") {
+  const std::vector<std::string> sent = {"a", std::string(300'000, 'b'), "", std::string("c\0d", 3)};
+  scripted_server server(
+      always({sent, 1, grpc::Status(grpc::StatusCode::UNKNOWN, "vttablet: Query was empty")}));
+  auto client = client_of(server.settings());
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({std::string("request\0bytes", 13)}, listener);
+
+  CHECK(take_all(*call, *listener) == sent);
+  const auto end = listener->wait_for_end();
+  REQUIRE(end.has_value());
+  CHECK(end->status_code == 2);
+  CHECK(end->message == "vttablet: Query was empty");
+  CHECK_FALSE(end->cancelled_by_us);
+  REQUIRE(client->wait_until_idle(patience));
+  CHECK(listener->ends() == 1);
+  CHECK(listener.use_count() == 1);
+  CHECK(client->held_bytes() == 0);
+
+  const seen_call seen = server.seen().at(0);
+  CHECK(seen.method == "/vtgateservice.Vitess/VStream");
+  CHECK(seen.request == std::string("request\0bytes", 13));
+  CHECK(seen.metadata.find("user-agent")->second.rfind("source-planetscale/", 0) == 0);
+}
+
+TEST_CASE("a good end has status 0, and what was read before the end can be taken after it") {
+  scripted_server server(always({{"x", "y"}, 1, grpc::Status::OK}));
+  auto client = client_of(server.settings());
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({"r"}, listener);
+  const auto end = listener->wait_for_end();
+  REQUIRE(end.has_value());
+  CHECK(end->status_code == 0);
+  REQUIRE(client->wait_until_idle(patience));
+  REQUIRE(call->take() != nullptr);
+  REQUIRE(call->take() != nullptr);
+  CHECK(call->take() == nullptr);
+}
+
+TEST_CASE("a call that is not taken from holds back the server") {
+  constexpr std::size_t size = 20'000;
+  constexpr std::size_t count = 2'000;
+  constexpr std::size_t bound = 64 * 1024 + size + 256;
+  scripted_server server([&](const seen_call& seen) {
+    return seen.request == "big" ? call_script{{std::string(size, 'x')}, count, grpc::Status::OK}
+                                 : call_script{{"pong"}, 1, grpc::Status::OK};
+  });
+  auto client = client_of(server.settings(), {1, false});
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({"big"}, listener);
+  REQUIRE(listener->wait_for_news());
+
+  CHECK(fills_up(*client, 64 * 1024));
+  for (int i = 0; i < 50; ++i) {
+    ping(*client);
+    REQUIRE(client->held_bytes() <= bound);
+  }
+  CHECK(server.now().accepted < count / 2);
+  CHECK(listener->ready() == 1);
+
+  std::size_t taken = 0;
+  std::size_t most_held = 0;
+  for (;;) {
+    const bool last = listener->ended();
+    while (response_buffer r = call->take()) {
+      REQUIRE(r->size() == size);
+      taken += 1;
+      most_held = std::max(most_held, client->held_bytes());
+    }
+    if (last || !listener->wait_for_news()) {
+      break;
+    }
+  }
+  CHECK(taken == count);
+  CHECK(most_held <= bound);
+  CHECK(client->held_bytes() == 0);
+}
+
+TEST_CASE("empty responses count against the read-ahead too") {
+  constexpr std::size_t count = 20'000;
+  scripted_server server([&](const seen_call& seen) {
+    return seen.request == "many" ? call_script{{""}, count, grpc::Status::OK}
+                                  : call_script{{"pong"}, 1, grpc::Status::OK};
+  });
+  auto client = client_of(server.settings(), {1, false});
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({"many"}, listener);
+  CHECK(fills_up(*client, 64 * 1024));
+  for (int i = 0; i < 20; ++i) {
+    ping(*client);
+    REQUIRE(client->held_bytes() <= 64 * 1024 + 1024);
+  }
+  CHECK(take_all(*call, *listener).size() == count);
+}
+
+TEST_CASE("a response above the limit ends the stream") {
+  transport_limits limits;
+  limits.receive_limit = 1 << 20;
+  scripted_server server(always({{"small", std::string((1 << 20) + 1, 'x')}, 1, std::nullopt}));
+  auto client = client_of(server.settings(), {1, true}, limits);
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({"r"}, listener);
+  CHECK(take_all(*call, *listener) == std::vector<std::string>{"small"});
+  const auto end = listener->wait_for_end();
+  REQUIRE(end.has_value());
+  CHECK(end->status_code == 8);
+  CHECK(end->message.find("larger than max") != std::string::npos);
+  CHECK_FALSE(end->cancelled_by_us);
+}
+
+TEST_CASE("cancel and drop end a running call") {
+  scripted_server server(always({{std::string(50'000, 'x')}, 1'000'000, std::nullopt}));
+  auto client = client_of(server.settings());
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({"r"}, listener);
+  REQUIRE(listener->wait_for_news());
+  CHECK(client->running_calls() == 1);
+  CHECK_FALSE(client->wait_until_idle(0ms));
+
+  SUBCASE("cancel, with a read-ahead that is full") {
+    call->cancel();
+    call->cancel();
+    const auto end = listener->wait_for_end();
+    REQUIRE(end.has_value());
+    CHECK(end->status_code == 1);
+    CHECK(end->cancelled_by_us);
+    CHECK(call->take() != nullptr);
+  }
+  SUBCASE("drop") {
+    call.reset();
+    CHECK(client->held_bytes() == 0);
+    const auto end = listener->wait_for_end();
+    REQUIRE(end.has_value());
+    CHECK(end->cancelled_by_us);
+  }
+  CHECK(client->wait_until_idle(patience));
+  CHECK(listener->ends() == 1);
+  CHECK_FALSE(listener->heard_after_end());
+  CHECK(server.wait_until([](const auto& c) { return c.finished == 1; }));
+}
+
+TEST_CASE("a listener may drop and take inside its own callbacks") {
+  class impulsive final : public vstream_listener {
+   public:
+    void on_ready() override {
+      std::lock_guard<std::mutex> lock(mutex);
+      if (call) {
+        taken += call->take() != nullptr ? 1 : 0;
+        call.reset();
+      }
+    }
+    void on_end(stream_end) override {
+      std::lock_guard<std::mutex> lock(mutex);
+      call.reset();
+      ends += 1;
+    }
+    std::mutex mutex;
+    std::unique_ptr<vstream_call> call;
+    int taken = 0;
+    int ends = 0;
+  };
+  scripted_server server(always({{"one", "two"}, 1'000, std::nullopt}));
+  auto client = client_of(server.settings());
+  auto listener = std::make_shared<impulsive>();
+  {
+    std::lock_guard<std::mutex> lock(listener->mutex);
+    listener->call = client->open({"r"}, listener);
+  }
+  REQUIRE(client->wait_until_idle(patience));
+  CHECK(listener->taken == 1);
+  CHECK(listener->ends == 1);
+}
+
+TEST_CASE("under stress every call ends once, last, and is announced once per burst") {
+  scripted_server server([](const seen_call& seen) {
+    const int kind = seen.request.empty() ? 0 : seen.request[0] % 4;
+    switch (kind) {
+      case 0:
+        return call_script{{"s"}, 1'000'000, std::nullopt};
+      case 1:
+        return call_script{{std::string(90'000, 'l'), "s"}, 1'000'000, std::nullopt};
+      case 2:
+        return call_script{{"s", "t"}, 20, grpc::Status::OK};
+      default:
+        return call_script{{}, 1, grpc::Status(grpc::StatusCode::INTERNAL, "no")};
+    }
+  });
+  auto client = client_of(server.settings(), {3, false});
+  constexpr int threads = 4;
+  constexpr int calls_per_thread = 150;
+  struct outcome {
+    std::shared_ptr<recording_listener> listener;
+    std::size_t empty_takes = 0;
+  };
+  std::vector<std::vector<outcome>> outcomes(threads);
+  std::vector<std::thread> pool;
+  for (int t = 0; t < threads; ++t) {
+    pool.emplace_back([&, t] {
+      std::mt19937 random(static_cast<unsigned>(t) + 1);
+      for (int i = 0; i < calls_per_thread; ++i) {
+        outcome o{std::make_shared<recording_listener>(), 0};
+        auto call = client->open({std::string(1, static_cast<char>('a' + random() % 4))}, o.listener);
+        unsigned wanted = random() % 12;
+        const bool from_another_thread = random() % 3 == 0;
+        std::thread other;
+        if (from_another_thread) {
+          other = std::thread([&call] { call->cancel(); });
+        }
+        while (wanted > 0) {
+          if (call->take()) {
+            wanted -= 1;
+            continue;
+          }
+          o.empty_takes += 1;
+          if (o.listener->ended() || !o.listener->wait_for_news()) {
+            break;
+          }
+        }
+        if (other.joinable()) {
+          other.join();
+        }
+        if (random() % 2 == 0) {
+          call->cancel();
+        }
+        call.reset();
+        outcomes[static_cast<std::size_t>(t)].push_back(std::move(o));
+      }
+    });
+  }
+  for (std::thread& t : pool) {
+    t.join();
+  }
+  REQUIRE(client->wait_until_idle(patience));
+  CHECK(client->running_calls() == 0);
+  CHECK(client->held_bytes() == 0);
+  std::size_t wrong = 0;
+  for (const auto& list : outcomes) {
+    REQUIRE(list.size() == calls_per_thread);
+    for (const outcome& o : list) {
+      wrong += o.listener->ends() == 1 ? 0 : 1;
+      wrong += o.listener->heard_after_end() ? 1 : 0;
+      wrong += o.listener->ready() <= o.empty_takes + 1 ? 0 : 1;
+      wrong += o.listener.use_count() == 1 ? 0 : 1;
+    }
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("calls are dealt evenly over separate connections; reconnect() makes new ones") {
+  scripted_server server(always({{"hello"}, 1, std::nullopt}));
+  auto client = client_of(server.settings(), {4, true});
+  std::vector<std::shared_ptr<recording_listener>> listeners;
+  std::vector<std::unique_ptr<vstream_call>> calls;
+  const auto open_some = [&](std::size_t n) {
+    for (std::size_t i = 0; i < n; ++i) {
+      listeners.push_back(std::make_shared<recording_listener>());
+      calls.push_back(client->open({"r"}, listeners.back()));
+    }
+    REQUIRE(server.wait_until([&](const auto& c) { return c.calls == calls.size(); }));
+  };
+  const auto peers = [&] {
+    std::map<std::string, int> count;
+    for (const seen_call& c : server.seen()) {
+      count[c.peer] += 1;
+    }
+    return count;
+  };
+  open_some(8);
+  CHECK(peers().size() == 4);
+  for (const auto& [peer, count] : peers()) {
+    CHECK(count == 2);
+  }
+  client->reconnect();
+  open_some(4);
+  CHECK(peers().size() == 8);
+  CHECK(client->running_calls() == 12);
+  for (const auto& l : listeners) {
+    CHECK_FALSE(l->ended());  // Calls on the old channels run on.
+  }
+  calls.clear();
+  CHECK(client->wait_until_idle(patience));
+}
+
+TEST_CASE("a server that dies ends the call; the next open() connects at once when it is back") {
+  auto server = std::make_unique<scripted_server>(always({{"hello"}, 1, std::nullopt}));
+  const std::uint16_t port = server->port();
+  auto client = client_of(server->settings());
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({"r"}, listener);
+  REQUIRE(listener->wait_for_news());
+  server.reset();
+  auto end = listener->wait_for_end();
+  REQUIRE(end.has_value());
+  CHECK(end->status_code != 0);
+  CHECK_FALSE(end->cancelled_by_us);
+
+  auto refused = std::make_shared<recording_listener>();
+  auto second = client->open({"r"}, refused);
+  end = refused->wait_for_end();
+  REQUIRE(end.has_value());
+  CHECK(end->status_code == 14);
+  CHECK(end->message.find("onnect") != std::string::npos);
+
+  server = std::make_unique<scripted_server>(always({{"again"}, 1, grpc::Status::OK}), nullptr, port);
+  auto back = std::make_shared<recording_listener>();
+  auto third = client->open({"r"}, back);
+  CHECK(take_all(*third, *back) == std::vector<std::string>{"again"});
+  CHECK(client->wait_until_idle(patience));
+}
+
+TEST_CASE("a client that goes ends its calls first; their handles stay usable") {
+  scripted_server server(always({{"hello"}, 1, std::nullopt}));
+  auto client = client_of(server.settings(), {2, true});
+  std::vector<std::shared_ptr<recording_listener>> listeners;
+  std::vector<std::unique_ptr<vstream_call>> calls;
+  for (int i = 0; i < 5; ++i) {
+    listeners.push_back(std::make_shared<recording_listener>());
+    calls.push_back(client->open({"r"}, listeners.back()));
+    REQUIRE(listeners.back()->wait_for_news());
+  }
+  client.reset();
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    CHECK(listeners[i]->ends() == 1);
+    CHECK(calls[i]->take() != nullptr);
+    CHECK(calls[i]->take() == nullptr);
+  }
+}
+
+// With no server in the process, the client's channels are the only ones that share gRPC's callback threads.
+TEST_CASE("channels that come and go without a server") {
+  connection_settings settings;
+  settings.host = "127.0.0.1";
+  {
+    scripted_server gone(always({}));
+    settings = gone.settings();
+  }
+  for (int round = 0; round < 200; ++round) {
+    auto client = client_of(settings);
+    auto listener = std::make_shared<recording_listener>();
+    auto call = client->open({"r"}, listener);
+    if (round % 2 == 0) {
+      call->cancel();
+    }
+    REQUIRE(listener->wait_for_end().has_value());
+    if (round % 3 == 0) {
+      client->reconnect();
+      auto again = std::make_shared<recording_listener>();
+      call = client->open({"r"}, again);
+      REQUIRE(again->wait_for_end().has_value());
+    }
+    CHECK(client->wait_until_idle(patience));
+  }
+}
+
+TEST_CASE("authentication metadata") {
+  scripted_server server(always({{}, 1, grpc::Status::OK}));
+  connection_settings settings = server.settings();
+  const auto metadata_of_call = [&] {
+    auto client = client_of(settings);
+    auto listener = std::make_shared<recording_listener>();
+    auto call = client->open({"r"}, listener);
+    REQUIRE(listener->wait_for_end().has_value());
+    return server.seen().back().metadata;
+  };
+  settings.username = "user";
+  settings.password = "p:\xc3\xa4ss\n";
+  SUBCASE("basic header takes any password") {
+    settings.auth = grpc_auth::basic_header;
+    const auto metadata = metadata_of_call();
+    CHECK(metadata.find("authorization")->second == "Basic dXNlcjpwOsOkc3MK");
+    CHECK(metadata.count("username") == 0);
+  }
+  SUBCASE("a basic header cannot hold a colon in the name") {
+    settings.auth = grpc_auth::basic_header;
+    settings.username = "us:er";
+    auto made = grpc_vstream_client::make(settings, {});
+    REQUIRE_FALSE(made.has_value());
+    CHECK(made.error().code == error_code::config_invalid);
+  }
+  SUBCASE("username and password") {
+    settings.auth = grpc_auth::username_password;
+    settings.password = "p ss~";
+    const auto metadata = metadata_of_call();
+    CHECK(metadata.find("username")->second == "user");
+    CHECK(metadata.find("password")->second == "p ss~");
+    CHECK(metadata.count("authorization") == 0);
+  }
+  SUBCASE("what gRPC cannot send is refused, and not repeated") {
+    settings.auth = grpc_auth::username_password;
+    auto made = grpc_vstream_client::make(settings, {});
+    REQUIRE_FALSE(made.has_value());
+    CHECK(made.error().code == error_code::config_invalid);
+    CHECK(made.error().message.find(settings.password) == std::string::npos);
+  }
+  SUBCASE("no user, no metadata") {
+    settings.username.clear();
+    settings.auth = grpc_auth::basic_header;
+    const auto metadata = metadata_of_call();
+    CHECK(metadata.count("authorization") == 0);
+    CHECK(metadata.count("username") == 0);
+  }
+}
+
+TEST_CASE("hosts that are none are refused") {
+  for (const char* host : {"", "https://example.com", "a b", "unix:/tmp/x", "host/path"}) {
+    connection_settings settings;
+    settings.host = host;
+    settings.tls.enabled = false;
+    auto made = grpc_vstream_client::make(settings, {});
+    REQUIRE_FALSE(made.has_value());
+    CHECK(made.error().code == error_code::config_invalid);
+  }
+  connection_settings settings;
+  settings.host = std::string("a\0b", 3);
+  CHECK_FALSE(grpc_vstream_client::make(settings, {}).has_value());
+}
