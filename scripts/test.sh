@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Builds everything and runs every test. The last line is the sum, "N passed, N failed"; exit 0 only without a failure.
+# Usage: scripts/test.sh [--no-setup] [--unit | --e2e]
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+setup=yes
+parts="unit e2e"
+for argument in "$@"; do
+  case "$argument" in
+    --no-setup) setup=no ;;
+    --unit) parts=unit ;;
+    --e2e) parts=e2e ;;
+    *) echo "test.sh: unknown argument '$argument' (known: --no-setup, --unit, --e2e)" >&2; exit 2 ;;
+  esac
+done
+
+build=build
+results="$build/test-results"
+stage_started=$SECONDS
+times=()
+end_stage() {
+  times+=("$1 $((SECONDS - stage_started)) s")
+  stage_started=$SECONDS
+}
+give_up() {
+  end_stage "$1"
+  echo "Times: $(IFS=,; echo "${times[*]}" | sed 's/,/, /g')"
+  echo "The stage '$1' failed; no test was run."
+  echo "0 passed, 1 failed"
+  exit 1
+}
+
+if [ "$setup" = yes ]; then
+  bash scripts/setup.sh --tests || give_up setup
+  end_stage setup
+fi
+cmake --preset release -DPSOURCE_TESTS=ON || give_up configure
+end_stage configure
+cmake --build "$build" || give_up build
+end_stage build
+
+rm -rf "$results"
+mkdir -p "$results"
+failed=0
+# Outputs are kept whole in the results: the summary counts the cases inside each program.
+run_tests() {
+  ctest --test-dir "$build" --output-on-failure --no-tests=error --output-junit "test-results/$1.xml" \
+    --test-output-size-passed 4000000 --test-output-size-failed 4000000 "${@:2}" || failed=1
+  end_stage "$1 tests"
+}
+case " $parts " in *" unit "*) run_tests unit -LE e2e -j2 ;; esac
+case " $parts " in *" e2e "*) run_tests e2e -L e2e ;; esac
+
+echo
+echo "Times: $(IFS=,; echo "${times[*]}" | sed 's/,/, /g')"
+# Prints the failed cases and, last, the sum; fails when a case failed or nothing was run.
+python3 tests/summary.py "$results"/*.xml || failed=1
+exit "$failed"

@@ -1,0 +1,240 @@
+"""Every error path of every command: only Airbyte messages on standard output, the right failure type, no secrets."""
+import json
+import unittest
+
+from tests.e2e.harness import (
+    CONNECTOR,
+    BranchTest,
+    Connector,
+    LocalBranch,
+    Process,
+    closed_port,
+    configure,
+)
+
+PASSWORD = "pscale_pw_9xYz%24'\"\\"
+USERNAME = "reader"
+LEVELS = ("fatal", "error", "warn", "info", "debug", "trace")
+
+
+class ErrorTest(BranchTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = LocalBranch(["commerce:2"], tables=2, rows=20, username=USERNAME, password=PASSWORD)
+        cls.addClassCleanup(cls.server.close)
+        cls.main = Connector(cls.server.config())
+        cls.addClassCleanup(cls.main.close)
+        cls.catalog = cls.main.catalog
+
+    def assert_config_error(self, transcript, *words):
+        """One TRACE ERROR of type config_error, exit 1; its sentence has the words."""
+        self.assertEqual(1, transcript.code, transcript.explain())
+        self.assertEqual(1, len(transcript.errors), transcript.explain())
+        error = transcript.errors[0]
+        self.assertEqual("config_error", error["failure_type"], error)
+        self.assertRegex(error["message"], r"[.!]$")
+        for word in words:
+            self.assertIn(word.lower(), error["message"].lower())
+        self.assertEqual([], transcript.records)
+        return error
+
+
+class InputFiles(ErrorTest):
+    COMMANDS = ("check", "discover", "read")
+
+    def run_with(self, command, config=None, catalog=None, state=None):
+        arguments = ["--config", config or self.main.config]
+        if command == "read":
+            arguments += ["--catalog", catalog or self.main.file(configure(self.catalog))]
+            if state is not None:
+                arguments += ["--state", state]
+        return self.main.run(command, *arguments)
+
+    def test_config_file_missing(self):
+        for command in self.COMMANDS:
+            with self.subTest(command=command):
+                self.assert_config_error(self.run_with(command, config="/nonexistent/config.json"), "/nonexistent/config.json")
+
+    def test_config_is_a_folder(self):
+        for command in self.COMMANDS:
+            with self.subTest(command=command):
+                self.assert_config_error(self.run_with(command, config="/tmp"), "/tmp")
+
+    def test_config_is_not_json(self):
+        for command in self.COMMANDS:
+            for text in ("", "{", "not json", '{"host": "a",}', "\xff\xfe", "[" * 100000, '{"a":1} x'):
+                with self.subTest(command=command, text=text[:20]):
+                    transcript = self.run_with(command, config=self.main.file(text))
+                    if command == "check" and transcript.code == 0:
+                        self.assertEqual("FAILED", transcript.connection_status["status"])
+                    else:
+                        self.assert_config_error(transcript, "configuration")
+
+    def test_config_has_the_wrong_shape(self):
+        for command in ("discover", "read"):
+            for value in ([], 1, "text", None, {}, {"host": 5}, {"host": "h", "database": ["a"]}):
+                with self.subTest(command=command, value=value):
+                    self.assert_config_error(self.run_with(command, config=self.main.file(json.dumps(value))))
+
+    def test_option_without_file(self):
+        self.assert_config_error(self.main.run("check"), "--config")
+        self.assert_config_error(self.main.run("discover"), "--config")
+        self.assert_config_error(self.main.run("read"), "--config")
+        self.assert_config_error(self.main.run("read", "--config", self.main.config), "--catalog")
+
+    def test_catalog_file_missing_or_no_json(self):
+        self.assert_config_error(self.run_with("read", catalog="/nonexistent/catalog.json"), "/nonexistent/catalog.json")
+        for text in ("", "{", "[]", "null", '{"streams": 5}', '{"streams": [5]}', '{"streams": [{}]}'):
+            with self.subTest(text=text):
+                self.assert_config_error(self.run_with("read", catalog=self.main.file(text)), "catalog")
+
+    def test_unknown_sync_mode(self):
+        catalog = configure(self.catalog)
+        catalog["streams"][0]["sync_mode"] = "INVALID"
+        error = self.assert_config_error(self.run_with("read", catalog=self.main.file(catalog)), "sync_mode", "INVALID")
+        self.assertIn("sbtest1", error["message"])
+
+    def test_state_file_missing_or_garbage(self):
+        self.assert_config_error(self.run_with("read", state="/nonexistent/state.json"), "/nonexistent/state.json")
+        cursor = {"shards": {"-80": {"cursor": "!!! no base64"}}}
+        descriptor = {"name": "sbtest1", "namespace": "commerce"}
+        for text in (
+            "{",
+            "5",
+            '"text"',
+            "[5]",
+            '[{"type": "GLOBAL"}]',
+            json.dumps([{"type": "STREAM", "stream": {"stream_descriptor": descriptor, "stream_state": cursor}}]),
+            json.dumps([{"type": "STREAM", "stream": {"stream_descriptor": descriptor, "stream_state": {"packed": "eA=="}}}]),
+            json.dumps([{"type": "STREAM", "stream": {"stream_descriptor": descriptor, "stream_state": {"shards": []}}}]),
+        ):
+            with self.subTest(text=text[:120]):
+                self.assert_config_error(self.run_with("read", state=self.main.file(text)), "state")
+
+    def test_server_gone(self):
+        with Connector(self.server.config(mysql_port=closed_port())) as connector:
+            for command in ("discover", "read"):
+                with self.subTest(command=command):
+                    arguments = ["--config", connector.config]
+                    if command == "read":
+                        arguments += ["--catalog", connector.file(configure(self.catalog))]
+                    transcript = connector.run(command, *arguments)
+                    self.assertEqual(1, transcript.code, transcript.explain())
+                    self.assertEqual(1, len(transcript.errors), transcript.explain())
+                    self.assertIn("mysql_port", transcript.errors[0]["message"])
+
+    def test_unknown_keyspace_and_shard_fail_discover_and_read(self):
+        for changes, word in (({"database": "nosuch"}, "nosuch"), ({"shards": "-40"}, "-40")):
+            with Connector(self.server.config(**changes)) as connector:
+                self.assert_config_error(connector.run("discover", "--config", connector.config), word)
+                arguments = ("--config", connector.config, "--catalog")
+                if "shards" in changes:
+                    read = connector.run("read", *arguments, connector.file(configure(self.catalog)))
+                    self.assert_config_error(read, word)
+
+
+class MissingTables(ErrorTest):
+    def with_stranger(self, mode):
+        catalog = json.loads(json.dumps(configure(self.catalog, mode)))
+        stranger = json.loads(json.dumps(catalog["streams"][0]))
+        stranger["stream"]["name"] = "dropped"
+        catalog["streams"].append(stranger)
+        return catalog
+
+    def test_incremental_goes_on_without_a_dropped_table(self):
+        transcript = self.main.read(self.with_stranger("incremental"), ok=False)
+        self.assertEqual(0, transcript.code, transcript.explain())
+        self.assertEqual([], transcript.errors)
+        self.assertTrue(any("WARN" in log and "dropped" in log for log in transcript.logs), transcript.explain())
+        self.assertEqual(40, len(transcript.records))
+        last = dict(transcript.statuses)
+        self.assertEqual("COMPLETE", last[("commerce", "dropped")])
+
+    def test_full_refresh_of_a_dropped_table_is_incomplete_and_the_others_are_read(self):
+        transcript = self.main.read(self.with_stranger("full_refresh"), ok=False)
+        self.assertEqual(1, transcript.code, transcript.explain())
+        self.assertEqual(1, len(transcript.errors), transcript.explain())
+        self.assertEqual({"name": "dropped", "namespace": "commerce"}, transcript.errors[0]["stream_descriptor"])
+        self.assertEqual("config_error", transcript.errors[0]["failure_type"])
+        self.assertEqual(40, len(transcript.records))
+        last = dict(transcript.statuses)
+        self.assertEqual("INCOMPLETE", last[("commerce", "dropped")])
+        self.assertEqual("COMPLETE", last[("commerce", "sbtest1")])
+
+    def test_no_table_left_is_a_config_error(self):
+        catalog = self.with_stranger("incremental")
+        catalog["streams"] = catalog["streams"][-1:]
+        transcript = self.main.read(catalog, ok=False)
+        self.assertEqual(1, transcript.code, transcript.explain())
+        self.assertEqual("config_error", transcript.errors[0]["failure_type"])
+        self.assertIn("dropped", transcript.errors[0]["message"])
+
+
+class CommandLine(ErrorTest):
+    def run_plain(self, *arguments):
+        with Process([CONNECTOR, *arguments]) as process:
+            output = process.rest()
+            return process.process.returncode, output.decode(), process.stderr().decode()
+
+    def test_help_shows_every_command_with_an_example(self):
+        code, output, _ = self.run_plain("--help")
+        self.assertEqual(0, code)
+        for command in ("spec", "check", "discover", "read"):
+            self.assertIn(f"source-planetscale {command}", output)
+        for option in ("--config", "--catalog", "--state", "--progress", "--log-level", "--version"):
+            self.assertIn(option, output)
+
+    def test_version(self):
+        code, output, _ = self.run_plain("--version")
+        self.assertEqual(0, code)
+        self.assertRegex(output, r"\b\d+\.\d+\.\d+\b")
+
+    def test_wrong_usage_says_so_on_standard_error_only(self):
+        for arguments in ([], ["reed"], ["read", "--colour"], ["--log-level", "loud", "spec"], ["spec", "check"], ["spec", "--progress", "x"]):
+            with self.subTest(arguments=arguments):
+                code, output, errors = self.run_plain(*arguments)
+                self.assertGreater(code, 0)
+                self.assertEqual("", output)
+                self.assertIn("--help", errors)
+
+
+class Secrets(ErrorTest):
+    def assert_hidden(self, process):
+        transcript = process.transcript()
+        output = transcript.output.decode() + transcript.stderr
+        escaped = json.dumps(PASSWORD)[1:-1]
+        for secret in (PASSWORD, escaped, json.dumps(escaped)[1:-1]):
+            self.assertNotIn(secret, output)
+        return transcript
+
+    def test_password_is_in_no_output_at_any_log_level(self):
+        for level in LEVELS:
+            for command in ("check", "discover", "read"):
+                arguments = ["--config", self.main.config, "--log-level", level]
+                if command == "read":
+                    arguments += ["--catalog", self.main.file(configure(self.catalog))]
+                with self.subTest(level=level, command=command), self.main.start(command, *arguments) as process:
+                    transcript = self.assert_hidden(process)
+                    self.assertEqual(0, transcript.code, transcript.explain())
+
+    def test_password_is_in_no_error(self):
+        broken = (
+            self.server.config(username="someone"),
+            self.server.config(port=closed_port()),
+            self.server.config(mysql_port=closed_port()),
+            self.server.config(host=f"{USERNAME}:{PASSWORD}@127.0.0.1"),
+            self.server.config(tls={"mode": "verify", "client_key": PASSWORD}),
+            self.server.config(timeout_seconds="x"),
+        )
+        for config in broken:
+            for command in ("check", "discover"):
+                with self.subTest(command=command, config=config), Connector(config) as connector:
+                    with connector.start(command, "--config", connector.config, "--log-level", "trace") as process:
+                        self.assert_hidden(process)
+            with Connector(json.dumps(config)[:-1]) as connector:
+                with connector.start("check", "--config", connector.config) as process:
+                    self.assert_hidden(process)
+
+
+if __name__ == "__main__":
+    unittest.main()

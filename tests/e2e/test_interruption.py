@@ -1,0 +1,209 @@
+"""Reads that are killed, stopped or left alone: what was printed is whole, and what follows continues without loss."""
+import os
+import random
+import signal
+import unittest
+
+from tests.e2e.harness import (
+    LIMIT,
+    BranchTest,
+    SilentServer,
+    Transcript,
+    configure,
+    cursors_of,
+    difference,
+    fold,
+    record_stream,
+    sbtest_truth,
+)
+
+# One copied response of vtgate holds at most about this many rows; a state may stand one of them behind.
+ROWS_OF_A_RESPONSE = 1500
+
+
+def read_records(process, count):
+    """Takes lines until `count` records have come; False when the output ended before."""
+    while count > 0:
+        line = process.line()
+        if not line:
+            return False
+        count -= b'"type":"RECORD"' in line
+    return True
+
+
+class Signals(BranchTest):
+    # More than the program, its queue and the pipe can hold together, so a read that is not drained is still copying.
+    ROWS = 60_000
+
+    def interrupt(self, number, **config):
+        branch = self.branch(["commerce:2"], tables=2, rows=self.ROWS // 2)
+        connector = self.connector(branch.config(**config))
+        configured = configure(connector.catalog)
+        with connector.start_read(configured) as process:
+            self.assertTrue(read_records(process, 3000))
+            process.signal(number)
+            transcript = process.transcript()
+        self.assertEqual(-number, transcript.code, transcript.explain())
+        return branch, connector, configured, transcript
+
+    def check_last_words(self, transcript):
+        """Whole lines, exact counts, a last state per stream after its last record, INCOMPLETE at the end."""
+        since_state = {}
+        for message in transcript.messages:
+            if message["type"] == "RECORD":
+                stream = record_stream(message["record"])
+                since_state[stream] = since_state.get(stream, 0) + 1
+            elif message["type"] == "STATE":
+                descriptor = message["state"]["stream"]["stream_descriptor"]
+                stream = (descriptor["namespace"], descriptor["name"])
+                self.assertEqual(since_state.get(stream, 0), message["state"]["sourceStats"]["recordCount"])
+                since_state[stream] = 0
+        self.assertEqual(set(), {s for s, n in since_state.items() if n}, transcript.explain())
+        last = {}
+        for stream, status in transcript.statuses:
+            last[stream] = status
+        self.assertEqual({"INCOMPLETE"}, set(last.values()), transcript.explain())
+        self.assertEqual(2, len(last))
+
+    def test_sigterm_in_the_middle_of_a_copy_resumes_without_loss(self):
+        branch, connector, configured, killed = self.interrupt(signal.SIGTERM)
+        self.check_last_words(killed)
+        self.assertLess(len(killed.records), self.ROWS, "the copy was over before the signal")
+        half = [c for s in killed.state_file() for c in cursors_of(s).values() if c.lastpk is not None]
+        self.assertTrue(half, "no shard was in the middle of its copy")
+        resumed = connector.read(configured, killed.state_file())
+        self.assertEqual("", difference(fold([killed, resumed]), sbtest_truth(branch.stop())))
+        again = len(killed.records) + len(resumed.records) - self.ROWS
+        self.assertLessEqual(again, 4 * ROWS_OF_A_RESPONSE, "more was read again than one response per shard and table")
+
+    def test_sigint_ends_by_the_signal_too(self):
+        branch, connector, configured, killed = self.interrupt(signal.SIGINT)
+        self.check_last_words(killed)
+        resumed = connector.read(configured, killed.state_file())
+        self.assertEqual("", difference(fold([killed, resumed]), sbtest_truth(branch.stop())))
+
+    def test_a_second_signal_ends_at_once_although_nobody_reads(self):
+        branch = self.branch(["commerce:2"], tables=2, rows=self.ROWS // 2)
+        connector = self.connector(branch.config())
+        with connector.start_read() as process:
+            self.assertTrue(read_records(process, 1000))
+            process.signal(signal.SIGTERM)
+            # Nobody reads the pipe now: the last lines cannot be written.
+            process.signal(signal.SIGINT)
+            process.signal(signal.SIGINT)
+            self.assertIn(process.wait(15), (-signal.SIGTERM, -signal.SIGINT))
+            Transcript(process.rest(), process.process.returncode, cut=True)
+
+    def test_sigterm_ends_although_nobody_reads(self):
+        """The watchdog: a pipe that is full for good does not keep the program."""
+        branch = self.branch(["commerce:2"], tables=2, rows=self.ROWS // 2)
+        connector = self.connector(branch.config())
+        with connector.start_read() as process:
+            self.assertTrue(read_records(process, 1000))
+            process.signal(signal.SIGTERM)
+            self.assertEqual(-signal.SIGTERM, process.wait(20))
+            Transcript(process.rest(), process.process.returncode, cut=True)
+
+    def test_commands_without_a_read_die_of_sigterm(self):
+        """PyAirbyte ends spec, check and discover by SIGTERM and expects -15."""
+        silent = SilentServer()
+        self.addCleanup(silent.close)
+        branch = self.branch(rows=1)
+        for command in ("check", "discover"):
+            connector = self.connector(branch.config(mysql_port=silent.port))
+            with self.subTest(command=command), connector.start(command, "--config", connector.config) as process:
+                silent.next_connection()
+                process.signal(signal.SIGTERM)
+                self.assertEqual(-signal.SIGTERM, process.wait(15))
+
+
+class Kills(BranchTest):
+    def test_killed_at_random_records_and_resumed_nothing_is_lost(self):
+        """Invariant (e): SIGKILL at any byte, again and again, while the branch is written to."""
+        draw = random.Random(20)
+        branch = self.branch(["commerce:2"], tables=6, rows=4000, write_rate=3000, write_total=12000)
+        connector = self.connector(branch.config(checkpoint_interval_seconds=1, max_streams=2))
+        configured = configure(connector.catalog)
+        transcripts = []
+        state = ()
+        killed = 0
+        for _ in range(7):
+            with connector.start_read(configured, list(state) or None) as process:
+                if read_records(process, draw.randint(1, 9000)):
+                    process.process.kill()
+                    killed += 1
+                transcript = process.transcript(cut=True)
+            # A cut last line is dropped by the platform as well.
+            transcripts.append(transcript)
+            state = transcript.state_file(state)
+        self.assertGreaterEqual(killed, 4)
+        self.read_until_quiet(connector, configured, list(state) or None, transcripts)
+        truth = sbtest_truth(branch.stop())
+        # What the platform keeps of failed attempts for certain is what a state confirms.
+        self.assertEqual("", difference(fold(transcripts, only_confirmed=True), truth))
+        # A destination that kept more has every row with its right value. It may also have rows that were delivered by
+        # a copy of which no state told, and deleted before that copy started over.
+        everything = fold(transcripts)
+        confirmed = {(record_stream(r), r["data"]["id"]) for t in transcripts for r in t.confirmed}
+        for stream, rows in everything.items():
+            for key in set(rows) - set(truth[stream]):
+                self.assertNotIn((stream, key), confirmed)
+                del rows[key]
+        self.assertEqual("", difference(everything, truth))
+
+    def test_killed_while_catching_up_repeats_nothing_but_the_last_interval(self):
+        """P10: rows written to a range that is already copied are not missed."""
+        branch = self.branch(["commerce:1"], tables=1, rows=30_000, write_rate=6000, write_total=9000)
+        connector = self.connector(branch.config(checkpoint_interval_seconds=1))
+        configured = configure(connector.catalog)
+        with connector.start_read(configured) as process:
+            self.assertTrue(read_records(process, 5000))
+            process.signal(signal.SIGTERM)
+            killed = process.transcript()
+        transcripts = [killed]
+        self.read_until_quiet(connector, configured, killed.state_file(), transcripts)
+        self.assert_truth(transcripts, branch)
+
+
+class ClosedOutput(BranchTest):
+    def test_nobody_reads_any_more(self):
+        """EPIPE ends it quietly and not with success."""
+        branch = self.branch(["commerce:2"], tables=2, rows=20_000)
+        connector = self.connector(branch.config())
+        with connector.start_read() as process:
+            self.assertTrue(read_records(process, 500))
+            process.process.stdout.close()
+            code = process.wait(30)
+            said = process.stderr().decode()
+        self.assertTrue(code > 0 or code == -signal.SIGPIPE, code)
+        self.assertEqual("", said)
+
+    def test_nobody_reads_from_the_start(self):
+        branch = self.branch(rows=10)
+        connector = self.connector(branch.config())
+        configured = configure(connector.catalog)
+        for command in (["spec"], ["check"], ["discover"], ["read"]):
+            arguments = connector.read_arguments(configured)[1:3] if command != ["spec"] else []
+            if command == ["read"]:
+                arguments = connector.read_arguments(configured)[1:]
+            reading, writing = os.pipe()
+            os.close(reading)
+            try:
+                with connector.start(*command, *arguments, stdout=writing) as process:
+                    code = process.wait(30)
+            finally:
+                os.close(writing)
+            with self.subTest(command=command):
+                self.assertTrue(code > 0 or code == -signal.SIGPIPE, code)
+
+    def test_a_full_disk_is_told_on_standard_error(self):
+        branch = self.branch(rows=5000)
+        connector = self.connector(branch.config())
+        with open("/dev/full", "wb") as full:
+            with connector.start(*connector.read_arguments(), stdout=full) as process:
+                self.assertGreater(process.wait(LIMIT), 0)
+                self.assertNotEqual("", process.stderr().decode())
+
+
+if __name__ == "__main__":
+    unittest.main()
