@@ -62,6 +62,15 @@ struct transaction {
   std::shared_ptr<const recorded_transaction> recorded;
 };
 
+class shard;
+
+/// A reshard: when a stream has read all of the participants' logs, it goes on with the successors, each from
+/// its initial position.
+struct handover {
+  std::vector<shard*> participants;
+  std::vector<shard*> successors;
+};
+
 /// Told about commits; see shard::subscribe().
 class commit_listener {
  public:
@@ -145,6 +154,8 @@ class shard {
   bool serving = true;
   /// Recordings: what was executed before the first transaction.
   std::string initial_position;
+  /// What comes after its last transaction, if it was resharded. Set before the branch is served.
+  std::shared_ptr<const handover> handed_over;
 
  private:
   void notify();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 
 namespace psource::local_branch {
 namespace {
@@ -15,7 +16,8 @@ std::int64_t now_ns() {
 
 }  // namespace
 
-transaction_source::transaction_source(branch& target, std::uint64_t seed) : seed_(mix(seed ^ 0x77726974u)) {
+transaction_source::transaction_source(branch& target, std::uint64_t seed, std::size_t rows)
+    : seed_(mix(seed ^ 0x77726974u)), rows_(rows) {
   for (const auto& [name, ks] : target.keyspaces()) {
     if (ks->recorded()) continue;
     std::vector<std::size_t> tables;
@@ -83,7 +85,7 @@ std::size_t transaction_source::statement(target& t, std::size_t table, shard::w
 std::size_t transaction_source::write(std::int64_t time_ns, std::size_t most) {
   if (targets_.empty() || most == 0) return 0;
   auto& t = targets_[below(targets_.size())];
-  const std::size_t rows = std::min<std::size_t>(1 + below(20), most);
+  const std::size_t rows = std::min<std::size_t>(rows_ != 0 ? rows_ : 1 + below(20), most);
   const std::size_t table = t.tables[below(t.tables.size())];
   const bool both = rows > 1 && t.tables.size() > 1 && below(5) == 0;
   const std::size_t other = both ? t.tables[below(t.tables.size())] : table;
@@ -94,8 +96,9 @@ std::size_t transaction_source::write(std::int64_t time_ns, std::size_t most) {
   });
 }
 
-load_writer::load_writer(branch& target, std::uint64_t seed, double rate, std::uint64_t total)
-    : source_(target, seed), rate_(rate), total_(total), thread_([this] { run(); }) {}
+load_writer::load_writer(branch& target, std::uint64_t seed, double rate, std::uint64_t total,
+                         std::size_t transaction_rows)
+    : source_(target, seed, transaction_rows), rate_(rate), total_(total), thread_([this] { run(); }) {}
 
 load_writer::~load_writer() { stop(); }
 
@@ -124,7 +127,7 @@ void load_writer::run() {
       stopping_.wait_for(lock, std::min<std::chrono::duration<double>>(wait, std::chrono::milliseconds(100)));
       continue;
     }
-    const std::uint64_t left = total_ == 0 ? 1000 : total_ - written_;
+    const std::uint64_t left = total_ == 0 ? std::numeric_limits<std::uint64_t>::max() : total_ - written_;
     lock.unlock();
     const std::size_t count = source_.write(now_ns(), static_cast<std::size_t>(left));
     lock.lock();

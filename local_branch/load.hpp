@@ -12,12 +12,12 @@
 
 namespace psource::local_branch {
 
-/// Makes up transactions: 60 % updates, 20 % inserts, 20 % deletes, 1 to 20 row changes in one shard, now and
-/// then in two tables. What they change follows from the seed alone, whatever the pace. One thread at a time;
-/// the only writer.
+/// Makes up transactions: 60 % updates, 20 % inserts, 20 % deletes, 1 to 20 row changes (or `rows` of them) in
+/// one shard, now and then in two tables. What they change follows from the seed alone, whatever the pace. One
+/// thread at a time; the only writer.
 class transaction_source {
  public:
-  transaction_source(branch& target, std::uint64_t seed);
+  transaction_source(branch& target, std::uint64_t seed, std::size_t rows = 0);
 
   /// Writes one transaction of at most `most` row changes; returns how many it had (0: there is nothing to
   /// write to).
@@ -43,6 +43,7 @@ class transaction_source {
   std::size_t statement(target& t, std::size_t table, shard::writer& writer, std::size_t rows);
 
   const std::uint64_t seed_;
+  const std::size_t rows_;
   std::uint64_t drawn_ = 0;
   std::vector<target> targets_;
 };
@@ -50,8 +51,9 @@ class transaction_source {
 /// A thread that writes at a rate.
 class load_writer {
  public:
-  /// Row changes per second over all shards; total 0 = without end.
-  load_writer(branch& target, std::uint64_t seed, double rate, std::uint64_t total);
+  /// Row changes per second over all shards; total 0 = without end; transaction_rows as in transaction_source.
+  load_writer(branch& target, std::uint64_t seed, double rate, std::uint64_t total,
+              std::size_t transaction_rows = 0);
   ~load_writer();
   load_writer(const load_writer&) = delete;
   load_writer& operator=(const load_writer&) = delete;

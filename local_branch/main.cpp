@@ -1,10 +1,12 @@
 // local-branch: a sharded branch on this machine, for trying the connector, for tests and for load tests.
 #include <pthread.h>
 
+#include <algorithm>
 #include <csignal>
 #include <iostream>
 #include <memory>
 
+#include "local_branch/all_types.hpp"
 #include "local_branch/branch.hpp"
 #include "local_branch/load.hpp"
 #include "local_branch/mysql_server.hpp"
@@ -28,6 +30,7 @@ result<void> fill(branch& target, const program_options& options) {
   for (const auto& [name, shards] : options.keyspaces) {
     keyspace* made = target.add(name, shards);
     made->add_sbtest_tables(options.tables, options.rows);
+    if (options.all_types) made->add_table(all_types_table(std::max<std::int64_t>(options.rows, 20)));
     if (options.internal_tables) made->add_internal_tables();
   }
   for (const auto& file : options.recordings)
@@ -73,7 +76,8 @@ int serve(const program_options& options) {
 
   std::unique_ptr<load_writer> load;
   if (options.write_rate > 0)
-    load = std::make_unique<load_writer>(served, options.seed, options.write_rate, options.write_total);
+    load = std::make_unique<load_writer>(served, options.seed, options.write_rate, options.write_total,
+                                         options.transaction_rows);
 
   std::cout << "{\"grpc_port\":" << (*streams)->port() << ",\"mysql_port\":" << (*questions)->port() << "}"
             << std::endl;

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "local_branch/branch.hpp"
 #include "vtgate.pb.h"
@@ -30,6 +32,11 @@ struct keyspace_recording {
   /// Names in the order of their first appearance.
   std::vector<std::string> order;
   std::map<std::string, binlogdata::FieldEvent> tables;
+};
+
+struct reshard {
+  std::string keyspace;
+  std::vector<std::string> from, to;
 };
 
 using recording = std::map<std::string, keyspace_recording>;
@@ -145,9 +152,11 @@ class reader {
 
   const binlogdata::VGtid& last() const { return last_; }
   recording& all() { return all_; }
+  const std::vector<reshard>& reshards() const { return reshards_; }
 
  private:
   void take_vgtid(shard_recording& shard, const binlogdata::VEvent& event) {
+    note_reshard(event);
     last_ = event.vgtid();
     for (const auto& entry : last_.shard_gtids()) {
       auto& other = shard_of(all_, entry.keyspace(), entry.shard());
@@ -159,6 +168,26 @@ class reader {
         other.positioned = true;
       }
     }
+  }
+
+  /// A list of shards that changes is a reshard.
+  void note_reshard(const binlogdata::VEvent& event) {
+    const auto names = [&](const binlogdata::VGtid& vgtid) {
+      std::set<std::string> out;
+      for (const auto& entry : vgtid.shard_gtids())
+        if (entry.keyspace() == event.keyspace()) out.insert(entry.shard());
+      return out;
+    };
+    const auto old_names = names(last_);
+    const auto new_names = names(event.vgtid());
+    if (old_names.empty() || old_names == new_names) return;
+    reshard found;
+    found.keyspace = event.keyspace();
+    std::set_difference(old_names.begin(), old_names.end(), new_names.begin(), new_names.end(),
+                        std::back_inserter(found.from));
+    std::set_difference(new_names.begin(), new_names.end(), old_names.begin(), old_names.end(),
+                        std::back_inserter(found.to));
+    if (!found.from.empty() && !found.to.empty()) reshards_.push_back(std::move(found));
   }
 
   /// A copy's VGTID, or the answer to "current": the shard's log begins there when nothing came before.
@@ -188,6 +217,7 @@ class reader {
 
   recording all_;
   binlogdata::VGtid last_;
+  std::vector<reshard> reshards_;
 };
 
 table_schema schema_of(const binlogdata::FieldEvent& field) {
@@ -266,6 +296,13 @@ result<void> add_recording(branch& target, const std::string& file) {
         s->append(std::move(t));
       }
     }
+  }
+  for (const auto& change : read.reshards()) {
+    const keyspace& ks = *target.find(change.keyspace);
+    auto made = std::make_shared<handover>();
+    for (const auto& name : change.from) made->participants.push_back(ks.find_shard(name));
+    for (const auto& name : change.to) made->successors.push_back(ks.find_shard(name));
+    for (shard* participant : made->participants) participant->handed_over = made;
   }
   return {};
 }

@@ -1,4 +1,4 @@
-// One shard's part of a call. The order of events is that of a Vitess 24; see docs/local-branch.md.
+// One shard's part of a call. The order of events is that of a Vitess 24; see README.md.
 #include "local_branch/shard_stream.hpp"
 
 #include <algorithm>
@@ -89,6 +89,8 @@ stream_status shard_stream::prepare() {
     }
     next_ = *at;
     positioned_ = true;
+    past_handover_ = shard_.handed_over != nullptr && next_ == shard_.log_size() && next_ > 0 &&
+                     shard_.at(next_ - 1).recorded && shard_.at(next_ - 1).recorded->journal;
     if (!keyspace_.recorded() && !(shard_.executed(next_) == *have)) start_ = *have;
   }
   if (!request_.gtid().empty() && unfinished_.empty()) {
@@ -203,6 +205,11 @@ void shard_stream::begin_next_table() {
   until_ = shard_.log_size();
 }
 
+bool shard_stream::handing_over() const {
+  return phase_ == phase::running && !past_handover_ && shard_.handed_over != nullptr &&
+         next_ >= shard_.log_size();
+}
+
 bool shard_stream::produce(byte_buffer& out) {
   for (;;) {
     switch (phase_) {
@@ -211,6 +218,7 @@ bool shard_stream::produce(byte_buffer& out) {
       case phase::announce: {
         std::shared_lock lock(shard_.mutex());
         next_ = shard_.log_size();
+        past_handover_ = shard_.handed_over != nullptr;
         set_position();
         session_.append_vgtid(out, *this);
         append_event(out, binlogdata::OTHER, 0, 0, {}, {});

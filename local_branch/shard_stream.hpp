@@ -31,6 +31,8 @@ class shard_stream {
   bool searching() const { return phase_ == phase::searching; }
   void search() { phase_ = phase::searching; }
   bool copied() const { return copied_; }
+  /// It has read the whole log of a shard that was resharded; the successors are to go on.
+  bool handing_over() const;
   /// The serialized ShardGtid as it now is.
   std::string_view entry() const { return entry_.view(); }
   /// keyspace and shard of a VEvent, serialized.
@@ -88,6 +90,8 @@ class shard_stream {
   phase phase_ = phase::running;
   bool in_transaction_ = false;
   bool copied_ = false;
+  /// It began behind the end of a resharded shard: like vtgate's, it never learns of the successors.
+  bool past_handover_ = false;
 
   // Position.
   std::string gtid_;

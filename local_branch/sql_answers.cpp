@@ -15,6 +15,12 @@ std::string lower(std::string text) {
   return text;
 }
 
+std::string upper(std::string text) {
+  for (char& c : text)
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');
+  return text;
+}
+
 /// A piece of SQL. Words are in lower case unless they were quoted.
 struct token {
   enum class kind : std::uint8_t { word, text, symbol } what = kind::word;
@@ -110,9 +116,10 @@ std::optional<std::vector<selected>> read_columns(const std::vector<token>& toke
       name.push_back(tokens[at++].value);
     }
     if (name.empty()) return std::nullopt;
-    // "x", "t.x", or "x title"
+    // "x", "t.x", or "x title"; without a title of its own a column shows information_schema's name, in upper
+    // case
     column.field = lower(name.size() >= 3 && name[1] == "." ? name[2] : name[0]);
-    column.title = name.size() == 2 || name.size() == 4 ? name.back() : name.size() == 3 ? name[2] : name[0];
+    column.title = name.size() == 2 || name.size() == 4 ? name.back() : upper(column.field);
     if (name.size() > 4) return std::nullopt;
     if (at < tokens.size() && tokens[at].is("as")) {
       ++at;
@@ -287,6 +294,8 @@ mysql_reply sql_answers::from_information_schema(const std::string& sql) const {
   bool statistics = false;
   const keyspace* ks = nullptr;
   bool named = false;
+  // Conditions field = 'text' besides the keyspace's; they are taken as joined by AND.
+  std::map<std::string, std::string> conditions;
   for (; at + 2 < tokens.size(); ++at) {
     if (tokens[at].is("information_schema") && tokens[at + 1].is(".")) {
       const std::string name = lower(tokens[at + 2].value);
@@ -294,9 +303,14 @@ mysql_reply sql_answers::from_information_schema(const std::string& sql) const {
       of_columns = of_columns || name == "columns";
       statistics = statistics || name == "statistics";
     }
-    if (tokens[at].is("table_schema") && tokens[at + 1].is("=") && tokens[at + 2].what == token::kind::text) {
+    if (tokens[at].what != token::kind::word || !tokens[at + 1].is("=") ||
+        tokens[at + 2].what != token::kind::text)
+      continue;
+    if (tokens[at].is("table_schema")) {
       named = true;
       ks = source_.find(tokens[at + 2].value);
+    } else {
+      conditions[lower(tokens[at].value)] = tokens[at + 2].value;
     }
   }
   if (!named) return unsupported("table_schema = '…' is missing");
@@ -328,6 +342,11 @@ mysql_reply sql_answers::from_information_schema(const std::string& sql) const {
   mysql_result out;
   for (const auto& column : *columns) out.columns.push_back(column.title);
   for (const auto& r : records) {
+    const bool meets = std::all_of(conditions.begin(), conditions.end(), [&](const auto& condition) {
+      const auto found = r.find(condition.first);
+      return found != r.end() && found->second == condition.second;
+    });
+    if (!meets) continue;
     std::vector<cell> row;
     for (const auto& column : *columns) {
       const auto found = r.find(column.field);
@@ -341,7 +360,12 @@ mysql_reply sql_answers::from_information_schema(const std::string& sql) const {
 }
 
 mysql_reply sql_answers::answer(const std::string& target, const std::string& sql) const {
+  if (!target.empty() && !known_target(target))
+    return refuse(1049, "42000", "VT05003: unknown database '" + target + "' in vschema");
   const auto tokens = tokens_of(sql);
+  if (tokens.size() > 1 && tokens[0].is("show") && tokens[1].value.rfind("vitess_", 0) == 0 &&
+      resolve(target).where != nullptr)  // a session with a shard talks to its MySQL
+    return refuse(1064, "42000", "You have an error in your SQL syntax near '" + tokens[1].value + "'");
   if (begins(tokens, {"show", "vitess_shards"})) return shards();
   if (begins(tokens, {"show", "vitess_tablets"})) return tablets();
   if (begins(tokens, {"show", "vitess_keyspaces"}) || begins(tokens, {"show", "keyspaces"}) ||

@@ -21,6 +21,12 @@ constexpr int code_internal = 13;
 const char* tablet_type_text(int type) { return type == 2 ? "REPLICA" : type == 3 ? "RDONLY" : "PRIMARY"; }
 const char* tablet_type_word(int type) { return type == 2 ? "replica" : type == 3 ? "rdonly" : "primary"; }
 
+std::string tablet_alias(const shard& s, int tablet_type) {
+  const std::string digits =
+      std::to_string(100 * (s.number() + 1) + static_cast<std::size_t>(tablet_type) - 1);
+  return "zone1-" + std::string(digits.size() < 10 ? 10 - digits.size() : 0, '0') + digits;
+}
+
 /// A message as Go prints it: keyspace:"k" table_p_ks:{table_name:"t"}.
 std::string compact_text(const google::protobuf::Message& message) {
   google::protobuf::TextFormat::Printer printer;
@@ -94,6 +100,7 @@ stream_status vstream_session::start(const branch& source, const vtgate::VStream
                                      clock::time_point) {
   heartbeat_interval_ = std::chrono::seconds(request.flags().heartbeat_interval());
   bare_table_names_ = request.flags().exclude_keyspace_from_table_name();
+  stop_on_reshard_ = request.flags().stop_on_reshard();
   journals_ = request.flags().include_reshard_journal_events() || request.flags().stop_on_reshard();
   for (const auto& name : request.flags().tables_to_copy()) tables_to_copy_.insert(name);
 
@@ -138,9 +145,8 @@ stream_status vstream_session::start(const branch& source, const vtgate::VStream
       wanted.push_back(std::move(entry));
     }
   }
-  int tablet_type = request.tablet_type();
-  if (tablet_type == 0) tablet_type = 1;
-  const bool served = options_.tablet_types.count(tablet_type) > 0;
+  tablet_type_ = request.tablet_type() == 0 ? 1 : request.tablet_type();
+  const bool served = options_.tablet_types.count(tablet_type_) > 0;
 
   std::vector<std::pair<shard*, binlogdata::ShardGtid>> resolved;
   for (const auto& entry : wanted) {
@@ -183,13 +189,12 @@ stream_status vstream_session::start(const branch& source, const vtgate::VStream
       continue;
     }
     const auto refuse = [&](const stream_status& why) -> stream_status {
-      const auto tablet =
-          "zone1-0000000" + std::to_string(100 * (found->number() % 99 + 1) + tablet_type - 1);
+      const auto tablet = tablet_alias(*found, tablet_type_);
       const bool internal = why.code == code_internal;
       return {why.code, "error starting stream from shard GTID " + compact_text(entry) + ": " +
                             (internal ? "error" : "persistent error") + " in vstream for " + where +
                             " on tablet " + tablet + (internal ? "" : "; giving up") + ": target: " + ks +
-                            "." + entry.shard() + "." + tablet_type_word(tablet_type) +
+                            "." + entry.shard() + "." + tablet_type_word(tablet_type_) +
                             ": vttablet: rpc error: code = " + (internal ? "Internal" : "Unknown") +
                             " desc = " + why.message};
     };
@@ -211,7 +216,7 @@ stream_status vstream_session::start(const branch& source, const vtgate::VStream
     // Not an end yet: vtgate looks for a better tablet first. What it will say then:
     const auto& entry = (*lost)->request();
     status_ = {code_cancelled, "error starting stream from shard GTID " + compact_text(entry) +
-                                   ": failed to find a " + tablet_type_text(tablet_type) +
+                                   ": failed to find a " + tablet_type_text(tablet_type_) +
                                    " tablet for VStream in " + entry.keyspace() + "/" + entry.shard() +
                                    " within the zone1 cell(s): context has expired"};
   }
@@ -241,6 +246,73 @@ void vstream_session::append_vgtid(byte_buffer& out, const shard_stream& by) con
   out.append(by.tail());
 }
 
+bool vstream_session::hand_over() {
+  // With stop_on_reshard a Vitess of today neither ends the stream nor goes on.
+  if (stop_on_reshard_) return false;
+  for (const auto& ending : shards_) {
+    if (!ending->handing_over()) continue;
+    const auto plan = ending->source().handed_over;
+    const auto stream_of = [&](const shard* wanted) {
+      return std::find_if(shards_.begin(), shards_.end(),
+                          [&](const auto& s) { return &s->source() == wanted; });
+    };
+    bool all_there = true;
+    bool all_at_end = true;
+    for (const shard* participant : plan->participants) {
+      const auto found = stream_of(participant);
+      all_there = all_there && found != shards_.end();
+      all_at_end = all_at_end && found != shards_.end() && (*found)->handing_over();
+    }
+    if (!all_there) {
+      const auto list = [](const auto& entries, const auto& text) {
+        std::string out;
+        for (const auto& entry : entries) out += (out.empty() ? "" : " ") + text(entry);
+        return "[" + out + "]";
+      };
+      const auto& s = ending->source();
+      const auto now_at = [](const shard_stream& stream) {
+        binlogdata::ShardGtid entry;
+        entry.ParseFromArray(stream.entry().data(), static_cast<int>(stream.entry().size()));
+        return compact_text(entry);
+      };
+      const std::string place = "shard GTID " + now_at(*ending);
+      const std::string where = s.owner().name() + "/" + s.name();
+      const std::string tablet = tablet_alias(s, tablet_type_);
+      fail_with({code_internal,
+                 "error starting stream from " + place + ": error in vstream for " + where + " on tablet " +
+                     tablet + ": target: " + s.owner().name() + "." + s.name() + "." +
+                     tablet_type_word(tablet_type_) + ": error getting journal event for " +
+                     place + " on tablet " + tablet +
+                     ": not all journaling participants are in the stream: journal: " +
+                     list(plan->participants,
+                          [](const shard* p) {
+                            return "keyspace:\"" + p->owner().name() + "\" shard:\"" + p->name() + "\"";
+                          }) +
+                     ", stream: " + list(shards_, [&](const auto& p) { return now_at(*p); })});
+      return false;
+    }
+    if (!all_at_end) continue;
+    std::vector<std::unique_ptr<shard_stream>> next;
+    for (auto& stream : shards_)
+      if (std::count(plan->participants.begin(), plan->participants.end(), &stream->source()) == 0)
+        next.push_back(std::move(stream));
+    for (shard* successor : plan->successors) {
+      binlogdata::ShardGtid entry;
+      entry.set_keyspace(successor->owner().name());
+      entry.set_shard(successor->name());
+      entry.set_gtid(successor->initial_position);
+      auto stream = std::make_unique<shard_stream>(*this, *successor, entry);
+      stream->prepare();
+      successor->subscribe(listener_);
+      next.push_back(std::move(stream));
+    }
+    shards_ = std::move(next);
+    turn_ = 0;
+    return true;
+  }
+  return false;
+}
+
 vstream_session::step vstream_session::produce(byte_buffer& out, clock::time_point now) {
   out.clear();
   if (ended_) return step::ended;
@@ -251,6 +323,8 @@ vstream_session::step vstream_session::produce(byte_buffer& out, clock::time_poi
     if (!stream.in_transaction()) turn_ = (turn_ + 1) % shards_.size();
     if (sent) return step::response;
   }
+  if (hand_over()) return produce(out, now);
+  if (ended_) return step::ended;
   if (status_.code != code_ok && now >= search_end_) {
     ended_ = true;
     return step::ended;
@@ -264,6 +338,7 @@ std::optional<vstream_session::clock::time_point> vstream_session::deadline() co
 }
 
 void vstream_session::subscribe(const std::weak_ptr<commit_listener>& listener) {
+  listener_ = listener;
   for (const auto& s : shards_) s->source().subscribe(listener);
 }
 

@@ -68,6 +68,8 @@ class vstream_session {
   struct table_filter;
 
   stream_status start(const branch& source, const vtgate::VStreamRequest& request, clock::time_point now);
+  /// Replaces shards that were resharded and are read to their end; true when something changed.
+  bool hand_over();
   void fail_with(stream_status status);
   /// A VGTID event, caused by `by`, with every shard of the call.
   void append_vgtid(byte_buffer& out, const shard_stream& by) const;
@@ -81,6 +83,9 @@ class vstream_session {
   bool bare_table_names_ = false;
   bool journals_ = false;
   std::chrono::seconds heartbeat_interval_{0};
+  bool stop_on_reshard_ = false;
+  int tablet_type_ = 1;
+  std::weak_ptr<commit_listener> listener_;
   std::size_t turn_ = 0;
   stream_status status_;
   bool ended_ = false;
