@@ -70,7 +70,7 @@ void signal_watch::run() {
       timespec now{};
       clock_gettime(CLOCK_MONOTONIC, &now);
       timespec left{deadline.tv_sec - now.tv_sec, 0};
-      if (left.tv_sec <= 0) _exit(128 + first);
+      if (left.tv_sec <= 0) die_by(first);
       signal = sigtimedwait(&set, nullptr, &left);
       if (signal < 0) continue;
     }

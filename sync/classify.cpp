@@ -120,6 +120,9 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
   if (end.status_code == status_unavailable || end.status_code == status_deadline_exceeded) {
     if (has(text, {"SSL", "TLS", "ssl", "handshake", "certificate"}))
       return make(error_code::tls_failed, "The TLS handshake for " + where + " failed (" + shorten(text) + ").");
+    if (has(text, {"failed to connect to all addresses", "DNS resolution failed"}))
+      return make(error_code::host_unreachable, "No VStream connection for " + where + " (" + shorten(text) +
+                                                    "). Check `host` and `port` (the port of gRPC, not of MySQL).");
     return make(error_code::stream_broken, "The connection of " + where + " broke (" + shorten(text) + ").");
   }
   if (end.status_code == status_unknown && has(text, {"Stream removed"}))

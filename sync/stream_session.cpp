@@ -223,10 +223,15 @@ result<void> stream_session::start_rows(const raw_event& event) {
   // A full refresh wants each row once: what has a commit time comes from the binary log.
   if (spec_.kind == stream_kind::full_copy && event.timestamp != 0) return {};
   if (spec_.tables[rows_table_].encoder.include_metadata) {
-    if (event.event_gtid.empty())
-      row_position_ = rows_shard_->gtid;
-    else
+    if (!event.event_gtid.empty()) {
       row_position_ = "MySQL56/" + std::string(event.event_gtid);
+    } else {
+      // A copy tells its snapshot's position before the rows, in a VGTID that is not complete yet.
+      auto pending = assembler_.pending_position();
+      if (!pending) return fail(std::move(pending.error()));
+      const shard_progress* here = pending->find({spec_.keyspace, rows_shard_->shard});
+      row_position_ = here != nullptr && !here->gtid.empty() ? here->gtid : rows_shard_->gtid;
+    }
   }
   in_rows_ = true;
   has_change_ = false;

@@ -78,6 +78,11 @@ result<stream_step> event_assembler::feed(const raw_event& event) {
   return stream_step::nothing;
 }
 
+result<vgtid> event_assembler::pending_position() const {
+  if (!has_pending_vgtid_) return vgtid{};
+  return parse_vgtid(pending_vgtid_);
+}
+
 result<vgtid> event_assembler::take_position() {
   if (!has_pending_vgtid_) return vgtid{};
   has_pending_vgtid_ = false;

@@ -42,6 +42,9 @@ class event_assembler {
   /// After `boundary`: the last VGTID since the boundary before, or no shards when the server sent none.
   result<vgtid> take_position();
 
+  /// The last VGTID since the boundary before, without taking it: where copied rows are, whose boundary is still to come.
+  result<vgtid> pending_position() const;
+
   /// Commits since the start or since the last VGTID that came without one.
   std::uint64_t commits_without_vgtid() const { return commits_without_vgtid_; }
 

@@ -22,7 +22,7 @@ from airbyte_protocol.models import AirbyteMessage, ConfiguredAirbyteCatalog
 from tests.e2e import protobuf
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = pathlib.Path(os.environ.get("PSOURCE_BIN_DIR", ROOT / "build"))
+BIN = pathlib.Path(os.environ.get("PSOURCE_BIN_DIR", ROOT / "build")).resolve()
 CONNECTOR = BIN / "source-planetscale"
 LOCAL_BRANCH = BIN / "local-branch"
 RECORDINGS = ROOT / "tests" / "data" / "recordings"

@@ -190,7 +190,14 @@ class CommandLine(ErrorTest):
         self.assertRegex(output, r"\b\d+\.\d+\.\d+\b")
 
     def test_wrong_usage_says_so_on_standard_error_only(self):
-        for arguments in ([], ["reed"], ["read", "--colour"], ["--log-level", "loud", "spec"], ["spec", "check"], ["spec", "--progress", "x"]):
+        for arguments in (
+            [],
+            ["reed"],
+            ["read", "--colour"],
+            ["--log-level", "loud", "spec"],
+            ["spec", "check"],
+            ["spec", "--progress", "x"],
+        ):
             with self.subTest(arguments=arguments):
                 code, output, errors = self.run_plain(*arguments)
                 self.assertGreater(code, 0)

@@ -99,7 +99,7 @@ class Signals(BranchTest):
         branch = self.branch(["commerce:2"], tables=2, rows=self.ROWS // 2)
         connector = self.connector(branch.config())
         with connector.start_read() as process:
-            self.assertTrue(read_records(process, 1000))
+            self.assertTrue(read_records(process, 10_000))
             process.signal(signal.SIGTERM)
             self.assertEqual(-signal.SIGTERM, process.wait(20))
             Transcript(process.rest(), process.process.returncode, cut=True)

@@ -4,8 +4,9 @@ import pathlib
 import tempfile
 import unittest
 
-# Before the import: no registry, no telemetry.
-os.environ.update(AIRBYTE_OFFLINE_MODE="1", DO_NOT_TRACK="1", AIRBYTE_LOGGING_ROOT=tempfile.gettempdir())
+# Before the import: no registry, no telemetry, log files that do not stay.
+LOGS = tempfile.TemporaryDirectory(prefix="psource-pyairbyte-logs-")
+os.environ.update(AIRBYTE_OFFLINE_MODE="1", DO_NOT_TRACK="1", AIRBYTE_LOGGING_ROOT=LOGS.name)
 
 import airbyte  # noqa: E402
 from airbyte import exceptions  # noqa: E402
@@ -45,7 +46,7 @@ class PyAirbyte(BranchTest):
         source.select_all_streams()
         cache = airbyte.DuckDBCache(db_path=pathlib.Path(self.folder.name) / "cache.duckdb")
         first = source.read(cache=cache, write_strategy=WriteStrategy.APPEND)
-        self.assertGreaterEqual(first.processed_records, 4000)
+        self.assertGreater(first.processed_records, 3000)
 
         later = []
         for _ in range(20):
@@ -73,7 +74,7 @@ class PyAirbyte(BranchTest):
         source.select_all_streams()
         cache = airbyte.DuckDBCache(db_path=pathlib.Path(self.folder.name) / "cache.duckdb")
         branch.stop()
-        with self.assertRaises(exceptions.AirbyteError):
+        with self.assertRaises(exceptions.AirbyteConnectorFailedError):
             source.read(cache=cache, write_strategy=WriteStrategy.APPEND)
 
 

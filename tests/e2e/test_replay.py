@@ -160,9 +160,9 @@ class Recordings(BranchTest):
 
     def test_old_shards_of_a_split_are_followed_to_the_new_ones(self):
         """The saved state is the old shard's; its stream goes on with the shards that replaced it."""
-        for name in ("reshard_split_one_shard_stream.vstream", "resume_old_shard_after_split.vstream", "reshard_split_journal_flag.vstream"):
+        for name in ("reshard_split_one_shard_stream", "resume_old_shard_after_split", "reshard_split_journal_flag"):
             with self.subTest(recording=name):
-                self.follow(name)
+                self.follow(name + ".vstream")
 
     def follow(self, name):
         file = RECORDINGS / name

@@ -1,8 +1,17 @@
 """Full and incremental reads of branches of many shapes, while they are written to, against the truth."""
+import tempfile
 import time
 import unittest
 
-from tests.e2e.harness import BranchTest, configure, cursors_of, record_stream, shards_of, state_stream
+from tests.e2e.harness import (
+    BranchTest,
+    configure,
+    cursors_of,
+    make_certificate,
+    record_stream,
+    shards_of,
+    state_stream,
+)
 
 
 class Shapes(BranchTest):
@@ -156,6 +165,28 @@ class WithoutWrites(BranchTest):
         for changes in ({"use_replica": True}, {"use_rdonly": True}, {"cells": "zone1"}):
             with self.subTest(changes=changes):
                 self.assertEqual(100, len(self.connector(branch.config(**changes)).read().records))
+
+
+class Secured(BranchTest):
+    def test_reads_over_tls_with_a_login_equal_the_truth(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        certificate, key = make_certificate(folder.name)
+        branch = self.branch(
+            ["commerce:4"],
+            tables=2,
+            rows=500,
+            write_rate=4000,
+            write_total=2000,
+            username="reader",
+            password="secret",
+            tls=(certificate, key),
+        )
+        connector = self.connector(branch.config(tls={"mode": "verify", "ca_certificate": certificate.read_text()}))
+        configured = configure(connector.catalog)
+        transcripts = [connector.read(configured)]
+        self.read_until_quiet(connector, configured, transcripts[0].state_file(), transcripts)
+        self.assert_truth(transcripts, branch)
 
 
 class WhileWritten(BranchTest):

@@ -61,6 +61,8 @@ TEST_CASE("each text of a server becomes the right failure") {
        error_code::copy_time_limit, ""},
       {14, "vstream failed liveness checks", error_code::stream_broken, ""},
       {14, "Ssl handshake failed: certificate verify failed", error_code::tls_failed, ""},
+      {14, "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Failed parsing HTTP/2",
+       error_code::host_unreachable, ""},
       {14, "Socket closed", error_code::stream_broken, ""},
       {13, "vstreamer has been fully throttled", error_code::stream_broken, ""},
       {1, "timed out while waiting for skew to reduce", error_code::stream_broken, ""},
