@@ -43,7 +43,11 @@ bool coordinator_state::refresh_is_due() const {
 
 void coordinator_state::ask_stops() {
   const auto held = schedule->held_shards();
-  if (held.empty()) return;
+  if (held.empty()) {
+    // Nothing that could catch up.
+    if (schedule->copies_done()) schedule->release();
+    return;
+  }
   asking = true;
   parts.questions->ask_stops({held.begin(), held.end()},
                              [boss = coordinator_actor(self)](result<std::map<shard_id, gtid_set>> stops) {
@@ -55,14 +59,14 @@ void coordinator_state::ask_stops() {
 
 void coordinator_state::watch() {
   self->delayed_send(coordinator_actor(self), parts.refresh_interval, watch_atom::value);
-  if (!finishing && !asking && !schedule->copies_done()) ask_stops();
+  if (!finishing && !asking && parts.questions && !schedule->copies_done()) ask_stops();
 }
 
 void coordinator_state::take_stops(const result<std::map<shard_id, gtid_set>>& stops) {
   asking = false;
   last_peek = self->home_system().clock().now();
   if (stops)
-    schedule->refresh(*stops);
+    schedule->refresh(*stops, parts.clock->server_microseconds() / 1'000'000);
   else
     self->send(out, log_atom::value, static_cast<std::uint8_t>(log_level::warn),
                "The shards' present positions could not be asked again: " + stops.error().message);

@@ -8,6 +8,11 @@
 
 namespace psource {
 
+namespace {
+// The platform posts all recent states in one request of at most 10 MiB.
+constexpr std::size_t large_states = 5'000'000;
+}  // namespace
+
 steady_time emitter_state::now() const { return self->home_system().clock().now(); }
 epoch_milliseconds emitter_state::wall() const { return epoch_milliseconds(clock->wall_milliseconds()); }
 
@@ -21,6 +26,10 @@ void emitter_state::write_line(std::string line) {
 void emitter_state::write_state(stream_index stream) {
   write_line(ledger->take_state(stream, now()));
   counters->states.fetch_add(1, std::memory_order_relaxed);
+  if (ledger->newest_states_bytes() > large_states && !std::exchange(told_large_states, true))
+    log(log_level::warn,
+        "The states of this connection have more than 5 MB together; the platform refuses more than 10 MiB. Split the "
+        "tables over several connections.");
 }
 
 void emitter_state::tell_running(stream_index stream) {

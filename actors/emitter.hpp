@@ -66,6 +66,7 @@ struct emitter_state {
   /// Nothing can be written any more.
   bool broken = false;
   bool finishing = false;
+  bool told_large_states = false;
   /// Warnings that were told already.
   std::vector<std::string> told;
 

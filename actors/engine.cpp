@@ -24,6 +24,9 @@ class emitter_listener final : public output_listener {
   void bind(emitter_actor target) {
     std::lock_guard<std::mutex> guard(mutex_);
     target_ = std::move(target);
+    // The emitter may have written before it was known here.
+    if (last_ticket_ != 0) caf::anon_send(target_, written_atom::value, last_ticket_);
+    if (failed_) caf::anon_send(target_, broken_atom::value, failed_);
   }
   void release() {
     std::lock_guard<std::mutex> guard(mutex_);
@@ -31,16 +34,20 @@ class emitter_listener final : public output_listener {
   }
   void on_written(std::uint64_t ticket) override {
     std::lock_guard<std::mutex> guard(mutex_);
+    last_ticket_ = ticket;
     if (target_) caf::anon_send(target_, written_atom::value, ticket);
   }
   void on_failed(failure what) override {
     std::lock_guard<std::mutex> guard(mutex_);
-    if (target_) caf::anon_send(target_, broken_atom::value, std::make_shared<const failure>(std::move(what)));
+    failed_ = std::make_shared<const failure>(std::move(what));
+    if (target_) caf::anon_send(target_, broken_atom::value, failed_);
   }
 
  private:
   std::mutex mutex_;
   emitter_actor target_;
+  std::uint64_t last_ticket_ = 0;
+  failure_ptr failed_;
 };
 
 unsigned usable_processors() {
@@ -131,6 +138,15 @@ engine_result engine::run(sync_plan plan, std::shared_ptr<vstream_client> client
                             std::move(tell));
   };
   auto boss = system.spawn(coordinator, std::move(parts), std::make_shared<sync_plan>(std::move(plan)));
+  // A fault in the coordinator must not leave the run without an end.
+  caf::actor_cast<caf::actor>(boss)->attach_functor([this] {
+    std::lock_guard<std::mutex> guard(impl_->mutex);
+    if (impl_->outcome) return;
+    impl_->outcome.emplace();
+    impl_->outcome->output_problem =
+        failure{error_code::internal, "The coordinator ended unexpectedly.", {}, std::nullopt};
+    impl_->changed.notify_all();
+  });
   run_outcome outcome;
   {
     std::unique_lock<std::mutex> lock(impl_->mutex);

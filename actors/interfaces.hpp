@@ -71,8 +71,8 @@ using stream_reader_actor = caf::typed_actor<
     caf::reacts_to<written_atom, batch_ptr>,
     // From the question worker: the rows that this attempt's session misses.
     caf::reacts_to<rows_atom, std::uint64_t, rows_answer_ptr>,
-    // From the question worker: what the shard's server says of its binary log, asked because this attempt is silent.
-    caf::reacts_to<positions_atom, std::uint64_t, positions_answer_ptr>,
+    // From the question worker: what the server of a shard says of its binary log, asked because this attempt is silent.
+    caf::reacts_to<positions_atom, std::uint64_t, std::string, positions_answer_ptr>,
     // INTERNAL: looks whether the stream has stalled.
     caf::reacts_to<watch_atom>,
     // From the coordinator: hand over what is complete and end.

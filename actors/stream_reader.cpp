@@ -1,6 +1,7 @@
 // Implementation of stream_reader.hpp.
 #include "actors/stream_reader.hpp"
 
+#include <algorithm>
 #include <caf/actor_clock.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/send.hpp>
@@ -40,7 +41,9 @@ void stream_reader_state::open() {
   blocked = false;
   looking_up = false;
   suspected = false;
+  suspicion.reset();
   progress_at_open = session->progress();
+  advances_at_open = session->advances();
   auto request = serialize(session->begin_attempt());
   if (!request) {
     give_up(request.error());
@@ -119,6 +122,13 @@ void stream_reader_state::run() {
 
 void stream_reader_state::take_back(batch_ptr written) {
   --in_flight;
+  if (over) {
+    if (concluding && in_flight == 0) {
+      concluding = false;
+      tell_verdict();
+    }
+    return;
+  }
   written->clear();
   // One record may have made it much larger than the others; that memory is not kept.
   if (written->lines.capacity() > 2 * batch::capacity) {
@@ -151,7 +161,7 @@ void stream_reader_state::take_rows(result<looked_up_rows>& rows) {
   progress_time = heard_time = now();
   if (!rows) {
     failure why = rows.error();
-    why.code = error_code::row_image_incomplete;
+    if (!is_retryable(why.code)) why.code = error_code::row_image_incomplete;
     why.stream = session->missing_rows().table;
     why.message = "Changes of " + why.stream->to_string() +
                   " leave unchanged columns out, and looking them up failed: " + why.message +
@@ -165,30 +175,39 @@ void stream_reader_state::take_rows(result<looked_up_rows>& rows) {
 
 void stream_reader_state::suspect() {
   const session_spec& spec = session->spec();
-  if (!questions || spec.shards.size() != 1) return;
+  if (!questions) return;
   suspected = true;
-  questions->ask_positions({spec.keyspace, spec.shards.front()}, spec.tablet,
-                           [reader = stream_reader_actor(self), asked = attempt](result<server_positions> positions) {
-                             caf::anon_send(reader, positions_atom::value, asked,
-                                            std::make_shared<const result<server_positions>>(std::move(positions)));
-                           });
+  // The primary is asked whatever is read: it knows which transactions are real and which a replica made up.
+  for (const auto& shard : spec.shards)
+    questions->ask_positions(
+        {spec.keyspace, shard}, tablet_type::primary,
+        [reader = stream_reader_actor(self), asked = attempt, shard](result<server_positions> positions) {
+          caf::anon_send(reader, positions_atom::value, asked, shard.str(),
+                         std::make_shared<const result<server_positions>>(std::move(positions)));
+        });
 }
 
-void stream_reader_state::take_positions(const result<server_positions>& positions) {
+void stream_reader_state::take_positions(const shard_name& shard, const result<server_positions>& positions) {
   // Whoever cannot answer proves nothing; the time limits go on.
-  if (!positions || session->progress() != progress_at_open) return;
+  if (!positions || session->advances() != advances_at_open) return;
   const session_spec& spec = session->spec();
-  const std::string where = spec.keyspace.str() + "/" + spec.shards.front().str();
+  const std::string where = spec.keyspace.str() + "/" + shard.str();
   for (const auto& table : spec.tables) {
-    const auto cursor = table.cursors.find(spec.shards.front());
+    const auto cursor = table.cursors.find(shard);
     if (cursor == table.cursors.end() || cursor->second.position.empty()) continue;
     const auto saved = gtid_set::parse_position(cursor->second.position);
     if (!saved) continue;
     if (!saved->contains(positions->purged)) {
-      attempt_failed({error_code::position_lost,
-                      "The binary logs that the saved position of " + where + " needs were purged.",
-                      "gtid_purged: " + positions->purged.to_position(),
-                      std::nullopt});
+      const failure why{error_code::position_lost,
+                        "The binary logs that the saved position of " + where + " needs were purged.",
+                        "gtid_purged: " + positions->purged.to_position(),
+                        std::nullopt};
+      // Replicas may keep their binary logs for longer: there it counts once no tablet could be found.
+      if (spec.tablet != tablet_type::primary) {
+        suspicion = why;
+        return;
+      }
+      attempt_failed(why);
       return;
     }
     if (spec.tablet == tablet_type::primary && !positions->executed.contains(*saved)) {
@@ -196,6 +215,16 @@ void stream_reader_state::take_positions(const result<server_positions>& positio
                       "The server of " + where +
                           " has not executed all of the saved position: it belongs to another database, or was lost in "
                           "a failover.",
+                      "gtid_executed: " + positions->executed.to_position(),
+                      std::nullopt});
+      return;
+    }
+    // An old shard has no stop: what ends its stream is the journal of the reshard. If the position holds everything
+    // that the server has, the journal is behind it and the new shards are never reached from here.
+    const bool old = std::find(spec.old_shards.begin(), spec.old_shards.end(), shard) != spec.old_shards.end();
+    if (spec.kind == stream_kind::catch_up && old && saved->contains(positions->executed)) {
+      attempt_failed({error_code::position_lost,
+                      "The saved position of the old shard " + where + " is past the reshard that replaced it.",
                       "gtid_executed: " + positions->executed.to_position(),
                       std::nullopt});
       return;
@@ -208,20 +237,24 @@ void stream_reader_state::end_attempt(const stream_end& end) {
   place.shard = {session->spec().keyspace,
                  session->spec().shards.empty() ? shard_name() : session->spec().shards.front()};
   place.tablet = session->spec().tablet;
+  place.copies = session->spec().kind != stream_kind::catch_up;
   for (const auto& table : session->spec().tables)
     for (const auto& [shard, cursor] : table.cursors)
       place.has_position = place.has_position || !cursor.position.empty();
-  attempt_failed(classify_stream_end(end, place));
+  failure why = classify_stream_end(end, place);
+  if (suspicion && is_retryable(why.code)) why = *suspicion;
+  attempt_failed(why);
 }
 
 void stream_reader_state::attempt_failed(const failure& why) {
   // What is decoded counts as delivered from here on: the next attempt, or whoever takes the tables over, starts behind it.
+  session->abandon_attempt();
   hand_over();
   call.reset();
   pending_end.reset();
   ++attempt;
-  if (session->progress() != progress_at_failure) failures = 0;
-  progress_at_failure = session->progress();
+  if (session->advances() != advances_at_failure) failures = 0;
+  advances_at_failure = session->advances();
   ++failures;
   if (!is_retryable(why.code) || failures > settings.max_retries) {
     give_up(why);
@@ -247,7 +280,7 @@ void stream_reader_state::watch() {
   const std::string where = session->spec().keyspace.str() + "/" +
                             (session->spec().shards.empty() ? std::string() : session->spec().shards.front().str());
   const bool began = session->heard();
-  if (began && !suspected && session->progress() == progress_at_open && time - progress_time >= settings.suspicion)
+  if (began && !suspected && session->advances() == advances_at_open && time - progress_time >= settings.suspicion)
     suspect();
   if (began && time - heard_time >= settings.silence) {
     client->reconnect();
@@ -259,7 +292,10 @@ void stream_reader_state::watch() {
                     std::nullopt});
     return;
   }
-  const auto limit = began ? settings.timeout : std::max(settings.timeout, settings.first_event_timeout);
+  // Heartbeats come while vtgate is still looking for a tablet, too.
+  const auto limit = session->progress() != progress_at_open
+                         ? settings.timeout
+                         : std::max(settings.timeout, settings.first_event_timeout);
   if (time - progress_time >= limit) {
     failure why{error_code::stream_stalled,
                 "The stream of " + where + " brought nothing new for " +
@@ -276,23 +312,39 @@ tables_ptr stream_reader_state::tables() const {
   return std::make_shared<std::vector<session_table>>(session->tables());
 }
 
-void stream_reader_state::succeed() {
-  over = true;
-  call.reset();
-  self->send(coordinator, done_atom::value, id, tables());
-  self->quit();
-}
+void stream_reader_state::succeed() { conclude(); }
 
 void stream_reader_state::give_up(const failure& why) {
+  verdict = std::make_shared<const failure>(why);
+  conclude();
+}
+
+void stream_reader_state::conclude() {
   over = true;
   call.reset();
-  self->send(coordinator, failed_atom::value, id, std::make_shared<const failure>(why), tables());
+  // Once told, the coordinator starts another stream. If it were told earlier, a slow standard output would gather the
+  // last batches of any number of streams.
+  concluding = in_flight > 0;
+  if (!concluding) tell_verdict();
+}
+
+void stream_reader_state::tell_verdict() {
+  if (verdict)
+    self->send(coordinator, failed_atom::value, id, verdict, tables());
+  else
+    self->send(coordinator, done_atom::value, id, tables());
   self->quit();
 }
 
 void stream_reader_state::stop() {
+  // Standard output may never take what is in flight.
+  if (std::exchange(concluding, false)) {
+    tell_verdict();
+    return;
+  }
   if (over) return;
   over = true;
+  session->abandon_attempt();
   call.reset();
   hand_over();
   self->send(coordinator, stopped_atom::value, id);
@@ -330,13 +382,14 @@ stream_reader_actor::behavior_type stream_reader(stream_reader_actor::stateful_p
         self->state.run();
       },
       [self](written_atom, batch_ptr& written) {
-        if (!self->state.over) self->state.take_back(std::move(written));
+        self->state.take_back(std::move(written));
       },
       [self](rows_atom, std::uint64_t attempt, const rows_answer_ptr& rows) {
         if (attempt == self->state.attempt && !self->state.over) self->state.take_rows(*rows);
       },
-      [self](positions_atom, std::uint64_t attempt, const positions_answer_ptr& positions) {
-        if (attempt == self->state.attempt && !self->state.over) self->state.take_positions(*positions);
+      [self](positions_atom, std::uint64_t attempt, const std::string& shard, const positions_answer_ptr& positions) {
+        if (attempt == self->state.attempt && !self->state.over)
+          self->state.take_positions(shard_name(shard), *positions);
       },
       [self](watch_atom) { self->state.watch(); },
       [self](stop_atom) { self->state.stop(); },

@@ -5,6 +5,7 @@
 #include <caf/typed_event_based_actor.hpp>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -52,9 +53,9 @@ struct stream_reader_state {
   std::unique_ptr<vstream_call> call;
   /// Counts attempts, so that what an earlier call still has to say is not mistaken for this one's.
   std::uint64_t attempt = 0;
-  /// Failures since the last progress.
+  /// Failures since a cursor moved.
   unsigned failures = 0;
-  std::uint64_t progress_at_failure = 0;
+  std::uint64_t advances_at_failure = 0;
 
   /// Buffers that are free; at most `window` exist.
   std::vector<batch_ptr> free;
@@ -67,11 +68,19 @@ struct stream_reader_state {
   bool looking_up = false;
   /// The shard was asked in this attempt why it is silent.
   bool suspected = false;
+  /// What its answer told, where that is no proof yet.
+  std::optional<failure> suspicion;
   /// The session's progress when this attempt began.
   std::uint64_t progress_at_open = 0;
+  /// The session's advances when this attempt began.
+  std::uint64_t advances_at_open = 0;
   /// Waiting for the emitter to give a buffer back: the server is not to blame for the silence.
   bool blocked = false;
   bool over = false;
+  /// Over, and waiting for the last batches to be written before the coordinator is told.
+  bool concluding = false;
+  /// Why it gave up; empty = it reached its end.
+  failure_ptr verdict;
 
   // For the watch: when the session last made progress, and when anything came.
   std::chrono::steady_clock::time_point progress_time;
@@ -87,7 +96,7 @@ struct stream_reader_state {
   void run();
   void take_back(batch_ptr written);
   void take_rows(result<looked_up_rows>& rows);
-  void take_positions(const result<server_positions>& positions);
+  void take_positions(const shard_name& shard, const result<server_positions>& positions);
   void end_attempt(const stream_end& end);
   void attempt_failed(const failure& why);
   void watch();
@@ -100,6 +109,8 @@ struct stream_reader_state {
   bool have_buffer();
   void succeed();
   void give_up(const failure& why);
+  void conclude();
+  void tell_verdict();
   tables_ptr tables() const;
   std::chrono::steady_clock::time_point now() const;
 };

@@ -70,7 +70,7 @@ struct prepared {
 };
 
 // Everything that is asked before the first stream: blocking, and before the actor system exists.
-result<prepared> prepare(inputs in) {
+result<prepared> prepare(inputs in, const command_options& options, const redactor& hide) {
   prepared ready;
   plan_input& input = ready.input;
   input.config = std::move(in.config);
@@ -101,6 +101,12 @@ result<prepared> prepare(inputs in) {
   if (!client) return fail(std::move(client.error()));
   ready.client = std::move(*client);
 
+  std::size_t shard_count = 0;
+  for (const auto& [keyspace, names] : *shards) shard_count += names.size();
+  say(log_level::info,
+      "Reading " + std::to_string(input.streams.size()) + " tables from " + std::to_string(shard_count) +
+          " shards; asking where each shard stands.",
+      options, hide);
   for (unsigned attempt = 1;; ++attempt) {
     auto stops = peek_all(*ready.client, input.config, *shards, names_of(input.tables), peek_wait);
     if (stops) {
@@ -153,7 +159,7 @@ int run_read(const command_options& options) {
   auto in = load_inputs(options, std::move(*config));
   if (!in) return report(in.error(), hide);
   for (const auto& warning : in->state.warnings) say(log_level::warn, warning, options, hide);
-  auto ready = prepare(std::move(*in));
+  auto ready = prepare(std::move(*in), options, hide);
   if (!ready) return report(ready.error(), hide);
   auto plan = make_plan(ready->input);
   if (!plan) return report(plan.error(), hide);
@@ -176,6 +182,8 @@ int run_read(const command_options& options) {
   }
   ready->client->wait_until_idle(seconds(5));
   if (ended.signal != 0) die_by(ended.signal);
+  if (ended.output_problem && ended.output_problem->code == error_code::internal)
+    return report(*ended.output_problem, hide);
   if (ended.output_problem && ended.output_problem->code != error_code::output_closed)
     (void)!::write(STDERR_FILENO, (ended.output_problem->message + "\n").c_str(),
                    ended.output_problem->message.size() + 1);

@@ -87,6 +87,20 @@ result<mysql_session*> question_worker::session() {
   return session_.get();
 }
 
+// A session that was idle may have been closed by the server: then a new one gets the question once more.
+template <class T, class Ask>
+result<T> question_worker::retried(const Ask& ask) {
+  const bool used_before = session_ != nullptr;
+  for (bool last = !used_before;; last = true) {
+    auto open = session();
+    if (!open) return fail(std::move(open.error()));
+    auto told = ask(**open);
+    if (told) return told;
+    session_.reset();
+    if (last) return told;
+  }
+}
+
 void question_worker::run() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
@@ -104,15 +118,11 @@ void question_worker::run() {
 void question_worker::ask_positions(const shard_id& shard, tablet_type tablet,
                                     std::function<void(result<server_positions>)> answer) {
   enqueue([this, shard, tablet, answer = std::move(answer)](bool closing) {
-    auto open = closing ? ending<mysql_session*>() : session();
-    if (!open) {
-      answer(fail(std::move(open.error())));
+    if (closing) {
+      answer(ending<server_positions>());
       return;
     }
-    auto told = positions_of(**open, shard, tablet);
-    // After a failure the session may be of no more use: the next question opens its own.
-    if (!told) session_.reset();
-    answer(std::move(told));
+    answer(retried<server_positions>([&](mysql_session& s) { return positions_of(s, shard, tablet); }));
   });
 }
 
@@ -125,14 +135,11 @@ void question_worker::ask_stops(std::vector<shard_id> shards,
 
 void question_worker::ask_rows(row_lookup lookup, std::function<void(result<looked_up_rows>)> answer) {
   enqueue([this, lookup = std::move(lookup), answer = std::move(answer)](bool closing) {
-    auto open = closing ? ending<mysql_session*>() : session();
-    if (!open) {
-      answer(fail(std::move(open.error())));
+    if (closing) {
+      answer(ending<looked_up_rows>());
       return;
     }
-    auto rows = rows_of(**open, lookup);
-    if (!rows) session_.reset();
-    answer(std::move(rows));
+    answer(retried<looked_up_rows>([&](mysql_session& s) { return rows_of(s, lookup); }));
   });
 }
 

@@ -39,6 +39,8 @@ class question_worker final : public branch_questions {
   void enqueue(question q);
   void run();
   result<mysql_session*> session();
+  template <class T, class Ask>
+  result<T> retried(const Ask& ask);
 
   const connection_settings settings_;
   const mysql_limits limits_;

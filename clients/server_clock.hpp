@@ -13,11 +13,14 @@ class server_clock final : public sync_clock {
  public:
   /// `server_microseconds` is what the server said, at the moment of the call.
   explicit server_clock(std::int64_t server_microseconds)
-      : base_(server_microseconds), since_(std::chrono::steady_clock::now()) {}
+      : base_(server_microseconds),
+        since_(std::chrono::steady_clock::now()),
+        wall_(std::chrono::system_clock::now()) {}
 
   std::int64_t wall_milliseconds() const override {
     using namespace std::chrono;
-    return duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+    // Carried forward as well: `emitted_at` never falls, also when somebody sets the clock.
+    return duration_cast<milliseconds>((wall_ + (steady_clock::now() - since_)).time_since_epoch()).count();
   }
   std::int64_t server_microseconds() const override {
     using namespace std::chrono;
@@ -27,6 +30,7 @@ class server_clock final : public sync_clock {
  private:
   std::int64_t base_;
   std::chrono::steady_clock::time_point since_;
+  std::chrono::system_clock::time_point wall_;
 };
 
 }  // namespace psource

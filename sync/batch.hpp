@@ -43,6 +43,8 @@ struct cursor_move {
 struct shard_removal {
   stream_index stream = 0;
   shard_name shard;
+  /// Shards that are listed as not begun until their own cursors come.
+  std::vector<shard_name> successors;
 };
 
 /// One unit on its way from a reader to standard output. Owned by one side at a time: the reader fills it, the emitter

@@ -15,7 +15,6 @@ constexpr int status_ok = 0;
 constexpr int status_unknown = 2;
 constexpr int status_deadline_exceeded = 4;
 constexpr int status_permission_denied = 7;
-constexpr int status_resource_exhausted = 8;
 constexpr int status_unimplemented = 12;
 constexpr int status_unavailable = 14;
 constexpr int status_unauthenticated = 16;
@@ -68,7 +67,7 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
     return make(error_code::vstream_unavailable,
                 "The server at this host and port does not offer VStream. Check `host` and `port` (vtgate's gRPC port), "
                 "and that the branch has VStream enabled.");
-  if (has(text, {"larger than max", "message size"}) || end.status_code == status_resource_exhausted)
+  if (has(text, {"larger than max", "message size"}))
     return make(error_code::response_too_large,
                 "A response of " + where + " is larger than the connector or the server allows (" + shorten(text) +
                     "). A single row of this size cannot be read; deselect the column or table.");
@@ -79,7 +78,7 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
     return make(error_code::shards_changed, "The keyspace " + place.shard.keyspace.str() +
                                                 " was resharded and its shards have to be read together from now on.");
   if (has(text, {"shard provided in VGTID"}))
-    return make(error_code::shards_changed,
+    return make(place.has_position && !place.copies ? error_code::position_lost : error_code::shards_changed,
                 "The shard " + where + " no longer exists: the keyspace was resharded and the old shard removed.");
   if (has(text, {"node doesn't exist: keyspaces/"}))
     return make(error_code::keyspace_unknown,
@@ -88,7 +87,8 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
     return make(error_code::position_foreign, "The server does not understand the saved position of " + where + ".");
   if (has(text, {"failed to find a"}) && has(text, {"tablet for VStream"})) {
     // A position that the server cannot serve (purged, or not its own) ends in this text, too.
-    return make(error_code::tablet_type_missing,
+    // With a position that was read before it is an outage until the binary logs are known to be gone.
+    return make(place.has_position ? error_code::stream_broken : error_code::tablet_type_missing,
                 "No " + std::string(to_string(place.tablet)) + " tablet of " + where +
                     " could serve the stream. Check `use_replica` and `use_rdonly` against the tablets of the branch" +
                     (place.has_position ? "; or the saved position can no longer be read there." : "."));
@@ -138,6 +138,7 @@ bool is_retryable(error_code code) {
     case error_code::copy_time_limit:
     case error_code::response_malformed:
     case error_code::tablet_type_missing:
+    case error_code::tls_failed:  // also a connection that is reset during the handshake
       return true;
     default:
       return false;

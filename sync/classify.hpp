@@ -18,6 +18,8 @@ struct stream_place {
   tablet_type tablet = tablet_type::primary;
   /// The request had a position (not a copy from the start, not "current").
   bool has_position = false;
+  /// The stream copies a table: what it has lost is copied again elsewhere, a position is not needed for that.
+  bool copies = false;
 };
 
 /// What a stream's end means. Total: an unknown text becomes stream_broken with the server's words.

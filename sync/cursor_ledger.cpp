@@ -1,6 +1,8 @@
 // Implementation of cursor_ledger.hpp.
 #include "sync/cursor_ledger.hpp"
 
+#include <algorithm>
+
 #include "protocol/airbyte/messages.hpp"
 #include "protocol/vitess/cursor.hpp"
 
@@ -25,6 +27,13 @@ void cursor_ledger::book(const batch& written) {
   }
   for (const auto& removal : written.removals) {
     stream_book& book = books_[removal.stream];
+    const auto gone = book.cursors.find(removal.shard);
+    if (gone != book.cursors.end())
+      for (const auto& shard : removal.successors) {
+        auto& cursor = book.cursors[shard];
+        cursor.cdc_cursor = std::max(cursor.cdc_cursor, gone->second.cdc_cursor);
+        book.encoded[shard].encoded.clear();
+      }
     book.cursors.erase(removal.shard);
     book.encoded.erase(removal.shard);
     book.moved = true;
@@ -63,6 +72,8 @@ std::string cursor_ledger::take_state(stream_index stream, steady_time now) {
     shards.push_back(shard);
   }
   std::string line = state_line(book.id, stream_state_json(shards, book.full_refresh), book.records);
+  states_bytes_ += line.size() - book.state_bytes;
+  book.state_bytes = line.size();
   book.records = 0;
   book.moved = false;
   book.written = true;

@@ -58,6 +58,8 @@ class cursor_ledger {
   /// Marks a full refresh as done; its next state says so.
   void finish_full_refresh(stream_index stream);
 
+  /// Bytes of the newest states of all streams together: what the platform may post in one request.
+  std::size_t newest_states_bytes() const { return states_bytes_; }
   std::uint64_t total_records(stream_index stream) const;
   const stream_id& id(stream_index stream) const;
   std::size_t size() const { return books_.size(); }
@@ -78,11 +80,13 @@ class cursor_ledger {
     std::uint64_t total = 0;
     bool moved = false;
     bool written = false;
+    std::size_t state_bytes = 0;
     steady_time last_state;
   };
 
   std::vector<stream_book> books_;
   checkpoint_policy policy_;
+  std::size_t states_bytes_ = 0;
 };
 
 }  // namespace psource

@@ -33,7 +33,7 @@ session_spec call_for(const plan_input& input, stream_kind kind, const keyspace_
   spec.keyspace = keyspace;
   spec.tablet = input.config.tablets;
   spec.cells = input.config.cells;
-  if (kind == stream_kind::catch_up && spec.tablet != tablet_type::primary)
+  if (spec.tablet != tablet_type::primary)
     spec.stop_commit_seconds = input.peek_seconds + replica_grace_seconds;
   return spec;
 }
@@ -376,6 +376,7 @@ bool planner::follow_old_shards(planned_stream& stream, const std::vector<shard_
   if (fresh) {
     call->second = call_for(input_, stream_kind::catch_up, stream.id.keyspace);
     call->second.shards = old;
+    call->second.old_shards = old;
     for (const auto& name : missing) {
       const auto stop = input_.stops.find({stream.id.keyspace, name});
       if (stop != input_.stops.end()) call->second.stops[name] = stop->second;

@@ -5,6 +5,11 @@
 
 namespace psource {
 
+namespace {
+// As in the planner: a replica may hold GTIDs of its own that it never streams.
+constexpr std::int64_t replica_grace_seconds = 30;
+}  // namespace
+
 sync_schedule::sync_schedule(sync_plan& plan, schedule_limits limits) : limits_(limits) {
   for (stream_index i = 0; i < plan.streams.size(); ++i) {
     accounts_[i] = {};
@@ -68,7 +73,7 @@ std::set<shard_id> sync_schedule::held_shards() const {
   return shards;
 }
 
-void sync_schedule::refresh(const std::map<shard_id, gtid_set>& stops) {
+void sync_schedule::refresh(const std::map<shard_id, gtid_set>& stops, std::int64_t peek_seconds) {
   // As at the start: tables of a shard at the same position share a call.
   std::map<std::pair<shard_id, std::string>, session_spec> calls;
   for (const auto& [stream, account] : accounts_) {
@@ -78,7 +83,7 @@ void sync_schedule::refresh(const std::map<shard_id, gtid_set>& stops) {
       const auto stop = stops.find(id);
       if (stop == stops.end()) continue;
       const auto here = gtid_set::parse_position(cursor.position);
-      if (!here || here->contains(stop->second)) continue;
+      if (!here || here->empty() || here->contains(stop->second)) continue;
       session_spec& call = calls[{id, cursor.position}];
       if (call.tables.empty()) {
         call = pattern_;
@@ -86,6 +91,7 @@ void sync_schedule::refresh(const std::map<shard_id, gtid_set>& stops) {
         call.keyspace = id.keyspace;
         call.shards = {shard};
         call.stops[shard] = stop->second;
+        if (call.tablet != tablet_type::primary) call.stop_commit_seconds = peek_seconds + replica_grace_seconds;
       }
       session_table table = *account.table;
       table.cursors[shard] = cursor;
@@ -133,6 +139,9 @@ session_spec sync_schedule::with_tables(const session_spec& from, std::vector<se
   if (spec.kind == stream_kind::catch_up && !tables.empty()) {
     spec.shards.clear();
     for (const auto& [shard, cursor] : tables.front().cursors) spec.shards.push_back(shard);
+    // The journal of a shard that is gone came after its stop position.
+    for (const auto& shard : from.shards)
+      if (tables.front().cursors.count(shard) == 0) spec.stops.erase(shard);
   }
   spec.tables = std::move(tables);
   return spec;
@@ -211,33 +220,57 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
   for (const auto& table : spec.tables) held.push_back(table.stream);
 
   const bool copy = spec.kind != stream_kind::catch_up;
-  const auto start_over = [&](session_table table) {
-    for (auto& [shard, cursor] : table.cursors) {
-      session_spec again = spec;
-      again.kind = spec.kind == stream_kind::full_copy ? stream_kind::full_copy : stream_kind::copy;
-      again.shards = {shard};
-      session_table own = table;
-      own.cursors.clear();
-      own.cursors[shard] = shard_cursor{{}, {}, cursor.cdc_cursor};
-      again.tables = {std::move(own)};
+  const auto copy_of = [&](const session_table& table, const shard_name& shard, std::int64_t cdc_cursor) {
+    session_spec again = spec;
+    again.kind = spec.kind == stream_kind::full_copy ? stream_kind::full_copy : stream_kind::copy;
+    again.shards = {shard};
+    again.replaces.clear();
+    again.replacements.clear();
+    again.old_shards.clear();
+    session_table own = table;
+    own.cursors.clear();
+    own.cursors[shard] = shard_cursor{{}, {}, cdc_cursor};
+    again.tables = {std::move(own)};
+    return again;
+  };
+  const auto start_over = [&](const session_table& table) {
+    std::vector<shard_name> gone;
+    std::int64_t newest = 0;
+    for (const auto& [shard, cursor] : table.cursors) {
+      // An old shard does not serve any more: its rows are in those that the stream was to reach.
+      if (std::find(spec.old_shards.begin(), spec.old_shards.end(), shard) != spec.old_shards.end()) {
+        gone.push_back(shard);
+        newest = std::max(newest, cursor.cdc_cursor);
+      } else if (restarted_.insert({table.stream, shard}).second) {
+        enqueue(copy_of(table, shard, cursor.cdc_cursor));
+      } else {
+        fail_table(table, why);
+      }
+    }
+    if (gone.empty()) return;
+    std::vector<shard_name> born;
+    for (const auto& [shard, stop] : spec.stops)
+      if (table.cursors.count(shard) == 0) born.push_back(shard);
+    if (born.empty()) fail_table(table, why);
+    for (const auto& shard : born) {
+      session_spec again = copy_of(table, shard, newest);
+      again.replaces = gone;
+      again.replacements = born;
       enqueue(std::move(again));
     }
   };
 
-  // "failed to find a … tablet" for a stream with a position, although the shard could be peeked at: the position is
-  // what no tablet can serve.
-  const bool positioned = std::any_of(tables.begin(), tables.end(), [](const session_table& table) {
-    return std::any_of(table.cursors.begin(), table.cursors.end(),
-                       [](const auto& cursor) { return !cursor.second.position.empty(); });
-  });
+  // Old events that no longer fit a table are lost for good as well, and so are old shards that cannot be followed: the
+  // next plan would be the same.
+  const bool alone = tables.size() == 1;
   const bool lost = why.code == error_code::position_lost || why.code == error_code::position_foreign ||
-                    (why.code == error_code::tablet_type_missing && positioned &&
-                     spec.kind != stream_kind::full_copy);
+                    (why.code == error_code::schema_incompatible && alone && !copy) ||
+                    (why.code == error_code::shards_changed && !spec.old_shards.empty());
   if (lost && limits_.on_lost_position == lost_position_behavior::resync_data) {
-    for (auto& table : tables) {
+    for (const auto& table : tables) {
       warnings_.push_back(why.message + " The table " + table.shape->id.to_string() +
                           " is copied again; rows deleted meanwhile stay in the destination.");
-      start_over(std::move(table));
+      start_over(table);
     }
   } else if (lost) {
     failure told = why;
@@ -245,17 +278,26 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
         " Use \"Refresh and remove records\" for this stream, or set invalid_cdc_cursor_position_behavior to "
         "\"Re-sync data\".";
     for (const auto& table : tables) fail_table(table, told);
+  } else if (why.code == error_code::shards_changed) {
+    failure told = why;
+    told.message += " The next sync goes on with the shards that serve then.";
+    for (const auto& table : tables) fail_table(table, told);
   } else if (copy && why.code == error_code::lastpk_refused && !tables.empty() &&
-             restarted_.insert({tables.front().stream, spec.shards.front()}).second) {
+             restarted_.count({tables.front().stream, spec.shards.front()}) == 0) {
     warnings_.push_back(why.message + " The copy of " + tables.front().shape->id.to_string() + " starts over.");
-    start_over(std::move(tables.front()));
+    start_over(tables.front());
   } else if (tables.size() > 1) {
     // Take the table that the error names out of the call; when it names none, halve the call until it is alone.
     std::vector<session_table> rest;
     bool named = false;
     for (auto& table : tables) {
       if (why.stream && *why.stream == table.shape->id) {
-        fail_table(table, why);
+        // Alone it is judged by itself.
+        if (why.code == error_code::schema_incompatible && !copy &&
+            limits_.on_lost_position == lost_position_behavior::resync_data)
+          enqueue(with_tables(spec, {table}));
+        else
+          fail_table(table, why);
         named = true;
       } else {
         rest.push_back(std::move(table));

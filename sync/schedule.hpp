@@ -54,7 +54,8 @@ class sync_schedule {
 
   /// New stop positions, taken while copies were going on: tables that were done before catch up to them again, so that
   /// their positions do not grow older than the binary logs are kept.
-  void refresh(const std::map<shard_id, gtid_set>& stops);
+  /// `peek_seconds` is the server's time of the peek, since 1970.
+  void refresh(const std::map<shard_id, gtid_set>& stops, std::int64_t peek_seconds);
 
   /// Incremental tables that wait for the others' copies before they are over; refresh() concerns them.
   bool holds_tables() const;
@@ -107,7 +108,7 @@ class sync_schedule {
   std::map<task_id, session_spec> running_;
   std::map<shard_id, std::size_t> copies_on_shard_;
   std::map<stream_index, stream_account> accounts_;
-  // Copies that were already started over because the server refused their primary key.
+  // Copies that were already started over, once in a run: again it would end the same way.
   std::set<std::pair<stream_index, shard_name>> restarted_;
   std::vector<stream_verdict> verdicts_;
   std::vector<failure> failures_;

@@ -2,6 +2,7 @@
 #include "sync/stream_session.hpp"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "sync/key_range.hpp"
@@ -19,6 +20,8 @@ constexpr std::size_t record_overhead = 2048;
 // moves between two shards within it does not end up deleted.
 constexpr std::int64_t micros_per_second = 1'000'000;
 constexpr std::int64_t change_offset = 500'000;
+// The end of the year 9999; what a server tells beyond that is no time.
+constexpr std::int64_t latest_commit_seconds = 253'402'300'799;
 
 bool bit_is_set(std::string_view bits, std::int64_t index) {
   return (static_cast<unsigned char>(bits[static_cast<std::size_t>(index / 8)]) >> (index % 8)) & 1;
@@ -66,6 +69,7 @@ stream_request stream_session::begin_attempt() {
   has_change_ = false;
   lookup_answered_ = false;
   heard_ = false;
+  drop_provisional();
   stream_request request;
   request.keyspace = spec_.keyspace;
   request.type = spec_.tablet;
@@ -73,6 +77,8 @@ stream_request stream_session::begin_attempt() {
   for (const auto& table : spec_.tables) request.tables.push_back(table.shape->id.table);
   for (auto& shard : shards_) {
     shard.copied = false;
+    shard.copy_rows_seen = false;
+    shard.position.reset();
     shard.lastpks.clear();
     for (auto& slot : shard.tables) {
       slot.encoder.reset();
@@ -94,6 +100,7 @@ stream_request stream_session::begin_attempt() {
       }
     }
     shard.gtid = start.gtid;
+    if (spec_.kind == stream_kind::copy && start.gtid.empty() && !shard.first_snapshot.empty()) shard.restarted = true;
     request.shards.push_back(std::move(start));
   }
   return request;
@@ -132,6 +139,73 @@ stream_session::shard_slots* stream_session::find_shard(std::string_view shard) 
   for (auto& entry : shards_)
     if (entry.shard.str() == shard) return &entry;
   return nullptr;
+}
+
+// In a catch-up a strange shard is one that a reshard has brought, when it lies in the key range of one that is read.
+stream_session::shard_slots* stream_session::find_or_adopt(std::string_view shard) {
+  if (shard_slots* known = find_shard(shard)) return known;
+  if (spec_.kind != stream_kind::catch_up) return nullptr;
+  const shard_name name{std::string(shard)};
+  const auto range = key_range_of(name);
+  if (!range) return nullptr;
+  const bool related = std::any_of(shards_.begin(), shards_.end(), [&range](const shard_slots& known) {
+    const auto other = key_range_of(known.shard);
+    return other && other->overlaps(*range);
+  });
+  if (!related) return nullptr;
+  shards_.push_back(born(name));
+  shards_.back().provisional = true;
+  return &shards_.back();
+}
+
+// A shard that comes by a reshard: its records have to sort after those of the shards it comes from.
+stream_session::shard_slots stream_session::born(const shard_name& shard) const {
+  shard_slots slots;
+  slots.shard = shard;
+  slots.tables.resize(spec_.tables.size());
+  const auto range = key_range_of(shard);
+  for (std::size_t i = 0; i < spec_.tables.size(); ++i)
+    for (const auto& [name, parent] : spec_.tables[i].cursors) {
+      const auto parent_range = key_range_of(name);
+      if (!range || !parent_range || range->overlaps(*parent_range))
+        slots.tables[i].provisional.cdc_cursor = std::max(slots.tables[i].provisional.cdc_cursor, parent.cdc_cursor);
+    }
+  return slots;
+}
+
+// The attempt ended before a VGTID listed the shard: its rows come again, with cursors above those already given out.
+void stream_session::drop_provisional() {
+  for (const auto& shard : shards_) {
+    if (!shard.provisional) continue;
+    const auto range = key_range_of(shard.shard);
+    for (std::size_t i = 0; i < spec_.tables.size(); ++i)
+      for (auto& [name, parent] : spec_.tables[i].cursors) {
+        const auto parent_range = key_range_of(name);
+        if (range && parent_range && range->overlaps(*parent_range))
+          parent.cdc_cursor = std::max(parent.cdc_cursor, shard.tables[i].provisional.cdc_cursor);
+      }
+    for (auto& known : shards_)
+      for (auto& slot : known.tables) slot.dirty = slot.dirty || !known.provisional;
+    moved_ = true;
+  }
+  shards_.erase(std::remove_if(shards_.begin(), shards_.end(), [](const auto& shard) { return shard.provisional; }),
+                shards_.end());
+}
+
+void stream_session::abandon_attempt() { drop_provisional(); }
+
+// The position of the snapshot whose first row is about to be delivered; a VGTID tells it before the rows.
+result<void> stream_session::remember_snapshot() {
+  if (spec_.kind != stream_kind::copy || !rows_shard_->first_snapshot.empty()) return {};
+  auto pending = assembler_.pending_position();
+  if (!pending) return fail(std::move(pending.error()));
+  const shard_progress* here = pending->find({spec_.keyspace, rows_shard_->shard});
+  rows_shard_->first_snapshot = here != nullptr && !here->gtid.empty() ? here->gtid : rows_shard_->gtid;
+  return {};
+}
+
+shard_cursor& stream_session::cursor_of(shard_slots& shard, std::size_t table) {
+  return shard.provisional ? shard.tables[table].provisional : spec_.tables[table].cursors[shard.shard];
 }
 
 std::size_t stream_session::find_table(std::string_view sent) const {
@@ -176,6 +250,10 @@ result<std::optional<pump_result>> stream_session::take_event(const raw_event& e
       // An empty keyspace and shard means all shards of the call.
       for (auto& shard : shards_)
         if (event.shard.empty() || shard.shard.str() == event.shard) {
+          if (shard.gtid.empty())
+            return fail(error_code::response_malformed, "The copy of " + spec_.tables.front().shape->id.to_string() +
+                                                            " on shard " + shard.shard.str() +
+                                                            " was completed without a position.");
           shard.copied = true;
           settle_cursors(shard, true);
         }
@@ -194,8 +272,9 @@ result<void> stream_session::take_fields(const raw_event& event, batch& out) {
   auto fields = parse_field_event(event.field_event);
   if (!fields) return fail(std::move(fields.error()));
   const std::size_t table = find_table(fields->table.str());
-  shard_slots* shard = find_shard(event.shard);
-  if (table == no_table || shard == nullptr) return {};
+  if (table == no_table) return {};
+  shard_slots* shard = find_or_adopt(event.shard);
+  if (shard == nullptr) return {};
   auto encoder = record_encoder::compile(*spec_.tables[table].shape, *fields, spec_.tables[table].encoder);
   if (!encoder) return fail(std::move(encoder.error()));
   for (const auto& warning : encoder->warnings()) out.warnings.push_back(warning);
@@ -209,9 +288,9 @@ result<void> stream_session::take_fields(const raw_event& event, batch& out) {
 result<void> stream_session::start_rows(const raw_event& event) {
   rows_ = row_event_reader(event.row_event);
   rows_table_ = find_table(rows_.table_name());
-  rows_shard_ = find_shard(event.shard);
   // Rows of other tables (sidecar heartbeats, say) are none of ours.
   if (rows_table_ == no_table) return {};
+  rows_shard_ = find_or_adopt(event.shard);
   if (rows_shard_ == nullptr)
     return fail(error_code::response_malformed,
                 "The stream of " + spec_.keyspace.str() + " brought rows of the shard \"" + std::string(event.shard) +
@@ -220,6 +299,11 @@ result<void> stream_session::start_rows(const raw_event& event) {
     return fail(error_code::response_malformed,
                 "Rows of " + spec_.tables[rows_table_].shape->id.to_string() + " on shard " + std::string(event.shard) +
                     " came before their FIELD event.");
+  if (event.timestamp < 0 || event.timestamp > latest_commit_seconds)
+    return fail(error_code::response_malformed, "Rows of " + spec_.tables[rows_table_].shape->id.to_string() +
+                                                    " on shard " + std::string(event.shard) +
+                                                    " have an impossible commit time (" +
+                                                    std::to_string(event.timestamp) + " s).");
   // A full refresh wants each row once: what has a commit time comes from the binary log.
   if (spec_.kind == stream_kind::full_copy && event.timestamp != 0) return {};
   if (spec_.tables[rows_table_].encoder.include_metadata) {
@@ -300,6 +384,10 @@ result<void> stream_session::gather_lookup() {
   row_change_view change = change_;
   do {
     if (!is_incomplete(change)) continue;
+    for (const auto position : key_positions)
+      if (static_cast<std::int64_t>(position) < change.data_columns_count &&
+          !bit_is_set(change.data_columns, static_cast<std::int64_t>(position)))
+        return incomplete("the primary key is not among them");
     std::vector<std::string> key(key_positions.size());
     value_reader values(change.after);
     for (std::size_t column = 0; values.next(); ++column)
@@ -322,7 +410,7 @@ result<void> stream_session::take_change(const row_change_view& change, const st
   session_table& table = spec_.tables[rows_table_];
   slot& target = rows_shard_->tables[rows_table_];
   record_encoder& encoder = *target.encoder;
-  shard_cursor& cursor = table.cursors[rows_shard_->shard];
+  shard_cursor& cursor = cursor_of(*rows_shard_, rows_table_);
   const bool copied = event_.timestamp == 0;
   record_context context;
   context.emitted_at_ms = emitted_at_;
@@ -333,9 +421,20 @@ result<void> stream_session::take_change(const row_change_view& change, const st
     // What was looked up has the form of a copy's values.
     context.copied = copied || (whole != nullptr && !deleted);
     if (copied) {
-      if (target.snapshot_cursor == 0)
+      if (target.snapshot_cursor == 0) {
+        // vtgate resumes a copy by itself when its query is cut off. Where that loses rows, the copy has to start over.
+        if (!table.resumable && std::exchange(rows_shard_->copy_rows_seen, true))
+          return fail(failure{error_code::copy_time_limit,
+                              "The server cut the copy of " + table.shape->id.to_string() + " on shard " +
+                                  rows_shard_->shard.str() +
+                                  ", which cannot be resumed: the table has no primary key that allows it.",
+                              {},
+                              table.shape->id});
         target.snapshot_cursor = std::max(cursor.cdc_cursor + 1, clock_->server_microseconds());
-      context.cdc_cursor = target.snapshot_cursor;
+        auto remembered = remember_snapshot();
+        if (!remembered) return remembered;
+      }
+      context.cdc_cursor = std::max(target.snapshot_cursor, cursor.cdc_cursor);
       context.updated_at_micros = target.snapshot_cursor;
     } else {
       const std::int64_t commit = event_.timestamp * micros_per_second;
@@ -383,6 +482,8 @@ result<bool> stream_session::take_boundary(batch& out) {
   auto position = assembler_.take_position();
   if (!position) return fail(std::move(position.error()));
   if (!position->shards.empty()) {
+    auto taken = take_positions(*position);
+    if (!taken) return fail(std::move(taken.error()));
     bool same_shards = position->shards.size() == shards_.size();
     for (const auto& shard : shards_)
       if (position->find({spec_.keyspace, shard.shard}) == nullptr) same_shards = false;
@@ -393,7 +494,10 @@ result<bool> stream_session::take_boundary(batch& out) {
     for (auto& shard : shards_) {
       const shard_progress* now = position->find({spec_.keyspace, shard.shard});
       if (now == nullptr || now->gtid == "current") continue;
-      shard.gtid = now->gtid;
+      if (shard.gtid != now->gtid) {
+        shard.gtid = now->gtid;
+        shard.position.reset();
+      }
       if (spec_.kind == stream_kind::catch_up) {
         settle_cursors(shard, true);
         continue;
@@ -407,8 +511,29 @@ result<bool> stream_session::take_boundary(batch& out) {
       settle_cursors(shard, shard.copied);
     }
   }
-  if (spec_.kind == stream_kind::catch_up) return at_stop(event_.timestamp);
+  if (spec_.kind == stream_kind::catch_up) {
+    if (spec_.stop_commit_seconds && event_.timestamp >= *spec_.stop_commit_seconds)
+      if (shard_slots* shard = find_shard(event_.shard)) shard->past_grace = true;
+    return at_stop();
+  }
   return std::all_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard.copied; });
+}
+
+// Before anything moves: a text that is no position must not get into a state, where the next run would stumble over it.
+result<void> stream_session::take_positions(const vgtid& position) {
+  for (const auto& progress : position.shards) {
+    if (progress.id.keyspace != spec_.keyspace || progress.gtid == "current") continue;
+    shard_slots* known = find_shard(progress.id.shard.str());
+    if (known != nullptr && known->position && known->gtid == progress.gtid) continue;
+    auto parsed = gtid_set::parse_position(progress.gtid);
+    if (!parsed)
+      return fail(error_code::response_malformed, "The server tells a position of " + progress.id.to_string() +
+                                                      " that is none: " + parsed.error().message);
+    if (known == nullptr) continue;
+    known->gtid = progress.gtid;
+    known->position = std::move(*parsed);
+  }
+  return {};
 }
 
 result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
@@ -416,37 +541,30 @@ result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
     return fail(error_code::shards_changed,
                 "The keyspace " + spec_.keyspace.str() + " was resharded while " +
                     spec_.tables.front().shape->id.to_string() + " was being copied.");
+  // Before the parents' cursors go.
+  std::map<shard_name, shard_slots> fresh;
+  for (const auto& progress : position.shards)
+    if (progress.id.keyspace == spec_.keyspace && find_shard(progress.id.shard.str()) == nullptr)
+      fresh.emplace(progress.id.shard, born(progress.id.shard));
+  for (const auto& shard : shards_) {
+    if (shard.provisional || position.find({spec_.keyspace, shard.shard}) != nullptr) continue;
+    // Its journal came after its stop position.
+    spec_.stops.erase(shard.shard);
+    for (auto& table : spec_.tables) {
+      out.removals.push_back({table.stream, shard.shard, {}});
+      table.cursors.erase(shard.shard);
+    }
+  }
   std::vector<shard_slots> next;
   for (const auto& progress : position.shards) {
     if (progress.id.keyspace != spec_.keyspace) continue;
-    if (shard_slots* known = find_shard(progress.id.shard.str())) {
-      next.push_back(std::move(*known));
-      continue;
-    }
-    shard_slots born;
-    born.shard = progress.id.shard;
-    born.born_here = true;
-    born.tables.resize(spec_.tables.size());
-    const auto range = key_range_of(born.shard);
-    for (auto& table : spec_.tables) {
-      // The new shard's records have to sort after those of the shards it comes from.
-      shard_cursor cursor;
-      for (const auto& [name, parent] : table.cursors) {
-        const auto parent_range = key_range_of(name);
-        if (!range || !parent_range || range->overlaps(*parent_range))
-          cursor.cdc_cursor = std::max(cursor.cdc_cursor, parent.cdc_cursor);
-      }
-      auto& own = table.cursors[born.shard];
-      own.cdc_cursor = std::max(own.cdc_cursor, cursor.cdc_cursor);
-    }
-    next.push_back(std::move(born));
-  }
-  for (const auto& shard : shards_) {
-    if (position.find({spec_.keyspace, shard.shard}) != nullptr) continue;
-    for (auto& table : spec_.tables) {
-      out.removals.push_back({table.stream, shard.shard});
-      table.cursors.erase(shard.shard);
-    }
+    shard_slots* known = find_shard(progress.id.shard.str());
+    const bool is_new = known == nullptr || known->provisional;
+    next.push_back(known != nullptr ? std::move(*known) : std::move(fresh.at(progress.id.shard)));
+    if (!is_new) continue;
+    next.back().provisional = false;
+    for (std::size_t i = 0; i < spec_.tables.size(); ++i)
+      spec_.tables[i].cursors[progress.id.shard].cdc_cursor = next.back().tables[i].provisional.cdc_cursor;
   }
   shards_ = std::move(next);
   rows_shard_ = nullptr;
@@ -460,8 +578,9 @@ void stream_session::settle_cursors(shard_slots& shard, bool complete) {
   for (std::size_t i = 0; i < spec_.tables.size(); ++i) {
     session_table& table = spec_.tables[i];
     shard_cursor& cursor = table.cursors[shard.shard];
+    const shard_cursor before = cursor;
     if (complete) {
-      cursor.position = shard.gtid;
+      cursor.position = shard.restarted ? shard.first_snapshot : shard.gtid;
       cursor.lastpk.clear();
     } else {
       const auto lastpk = shard.lastpks.find(table.shape->id.table);
@@ -470,34 +589,40 @@ void stream_session::settle_cursors(shard_slots& shard, bool complete) {
       cursor.position = resumes ? shard.gtid : std::string();
       cursor.lastpk = resumes ? lastpk->second : std::string();
     }
+    // In a copy only rows of the copy count: its catch-up may move on before the same row breaks it each time.
+    if ((complete || spec_.kind == stream_kind::catch_up || cursor.lastpk != before.lastpk) && !(cursor == before))
+      ++advances_;
     shard.tables[i].dirty = true;
   }
   moved_ = true;
 }
 
-bool stream_session::at_stop(std::int64_t commit_seconds) {
-  if (spec_.stop_commit_seconds && commit_seconds >= *spec_.stop_commit_seconds) return true;
-  std::uint64_t missing = 0;
-  for (const auto& shard : shards_) {
-    const auto stop = spec_.stops.find(shard.shard);
-    if (stop == spec_.stops.end()) {
-      if (shard.born_here) continue;
-      return false;
+bool stream_session::at_stop() {
+  for (const auto& [name, stop] : spec_.stops) {
+    // A shard that is not in the stream yet comes with the reshard of those that are.
+    shard_slots* shard = find_shard(name.str());
+    if (shard == nullptr) return false;
+    if (shard->past_grace) continue;
+    if (!shard->position) {
+      auto here = gtid_set::parse_position(shard->gtid);
+      if (!here) return false;
+      shard->position = std::move(*here);
     }
-    const auto here = gtid_set::parse_position(shard.gtid);
-    if (!here) return false;
-    if (here->contains(stop->second)) continue;
-    missing += stop->second.missing_from(*here);
+    const std::uint64_t missing = stop.missing_from(*shard->position);
+    if (missing != 0 && missing > assembler_.commits_without_vgtid(name.str())) return false;
   }
-  return missing == 0 || missing <= assembler_.commits_without_vgtid();
+  return true;
 }
 
 void stream_session::seal(batch& out) {
   if (!moved_) return;
   moved_ = false;
+  for (const auto& shard : spec_.replaces)
+    for (const auto& table : spec_.tables) out.removals.push_back({table.stream, shard, spec_.replacements});
+  spec_.replaces.clear();
   for (auto& shard : shards_)
     for (std::size_t i = 0; i < spec_.tables.size(); ++i) {
-      if (!shard.tables[i].dirty) continue;
+      if (!shard.tables[i].dirty || shard.provisional) continue;
       shard.tables[i].dirty = false;
       session_table& table = spec_.tables[i];
       out.moves.push_back({table.stream, shard.shard, table.cursors[shard.shard]});

@@ -55,8 +55,15 @@ struct session_spec {
   std::string cells;
   std::vector<shard_name> shards;
   std::vector<session_table> tables;
-  /// The position to reach, for each shard that was peeked at; a shard without one (born in a reshard) needs none.
+  /// The position to reach, for each shard that was peeked at. A shard that is not in the stream yet comes with the
+  /// reshard of those that are; one without a stop has nothing to reach.
   std::map<shard_name, gtid_set> stops;
+  /// Those of `shards` that did not serve any more when the read was planned: they lead to the shards that have stops.
+  std::vector<shard_name> old_shards;
+  /// Old shards whose part of the tables is read anew by this session: their cursors go when its first ones come.
+  std::vector<shard_name> replaces;
+  /// All shards that come in their place, this session's included.
+  std::vector<shard_name> replacements;
   /// Replicas may hold GTIDs of their own that the peek saw and this tablet never sends: a transaction committed at or
   /// after this second (server time) ends the stream as well.
   std::optional<std::int64_t> stop_commit_seconds;
@@ -76,6 +83,9 @@ class stream_session {
 
   /// The request for the next attempt: from the last complete cursors. Forgets half-received transactions and shapes.
   stream_request begin_attempt();
+
+  /// This attempt is over before its end: makes tables() and seal() tell cursors that hold without it.
+  void abandon_attempt();
 
   /// Gives the next response. Only when pump() has said needs_input (or at the start of an attempt).
   void feed(response_buffer response);
@@ -99,6 +109,9 @@ class stream_session {
 
   /// Grows with every row, boundary and completed copy, not with heartbeats: what "progress" means for time-outs.
   std::uint64_t progress() const { return progress_; }
+  /// Grows only when a cursor moves: what the next attempt does not have to repeat. A transaction that breaks its stream
+  /// each time brings rows, but gets nowhere.
+  std::uint64_t advances() const { return advances_; }
   /// Some message, a heartbeat included, has come in this attempt.
   bool heard() const { return heard_; }
   /// seal() would add something.
@@ -111,15 +124,29 @@ class stream_session {
     // One `_ab_cdc_cursor` for all rows of a snapshot; chosen at the first copied row after a FIELD event.
     std::int64_t snapshot_cursor = 0;
     bool dirty = false;
+    // Where the table stands on a shard that no VGTID has listed yet; see shard_slots::provisional.
+    shard_cursor provisional;
   };
   struct shard_slots {
     shard_name shard;
     // What the server said last; the tables' own cursors are derived from it.
     std::string gtid;
+    // The same as a set; absent until it is needed.
+    std::optional<gtid_set> position;
     std::map<table_name, std::string> lastpks;
     bool copied = false;
-    // Came into the stream by a reshard: without a stop position of its own it has nothing to reach.
-    bool born_here = false;
+    // Rows of this attempt's copy were seen.
+    bool copy_rows_seen = false;
+    // The position of the first snapshot whose rows were delivered. A copy that starts over settles there: what was
+    // deleted since would never be told otherwise.
+    std::string first_snapshot;
+    // The copy started over after rows of the first snapshot were delivered.
+    bool restarted = false;
+    // The first rows of a shard that a reshard brings come before the VGTID that lists it. Until then it has no position,
+    // so its cursors must not be seen outside.
+    bool provisional = false;
+    // A transaction committed after the grace period of stop_commit_seconds was seen.
+    bool past_grace = false;
     std::vector<slot> tables;
   };
 
@@ -130,10 +157,16 @@ class stream_session {
   result<void> take_change(const row_change_view& change, const std::optional<looked_up_row>* whole, batch& out);
   result<void> gather_lookup();
   result<bool> take_boundary(batch& out);
+  result<void> take_positions(const vgtid& position);
   result<void> follow_reshard(const vgtid& position, batch& out);
   void settle_cursors(shard_slots& shard, bool complete);
-  bool at_stop(std::int64_t commit_seconds);
+  bool at_stop();
   shard_slots* find_shard(std::string_view shard);
+  shard_slots* find_or_adopt(std::string_view shard);
+  shard_slots born(const shard_name& shard) const;
+  void drop_provisional();
+  result<void> remember_snapshot();
+  shard_cursor& cursor_of(shard_slots& shard, std::size_t table);
   std::size_t find_table(std::string_view sent) const;
 
   session_spec spec_;
@@ -163,6 +196,7 @@ class stream_session {
   bool moved_ = false;
   bool heard_ = false;
   std::uint64_t progress_ = 0;
+  std::uint64_t advances_ = 0;
   std::int64_t emitted_at_ = 0;
   std::int64_t sequence_ = 0;
 };

@@ -13,6 +13,8 @@ namespace {
 
 constexpr std::size_t most_names_shown = 5;
 constexpr std::size_t most_warnings = 100;
+// Every later record gets a larger one, so there must be room above. Microseconds: this is beyond the year 280,000.
+constexpr std::int64_t largest_cdc_cursor = 9'000'000'000'000'000'000;
 
 void warn(std::vector<std::string>& warnings, std::string text) {
   if (warnings.size() < most_warnings) warnings.push_back(std::move(text));
@@ -134,12 +136,14 @@ class body_reader {
       auto checked = table_cursor::decode_base64(saved.cursor.encode_base64());
       if (!checked)
         return wrong("an unusable `last_known_pk` (" + without_period(checked.error().message) + ")");
+      saved.cursor.last_known_pk = std::move(checked->last_known_pk);
     }
     if (auto checked = check_cursor(shard, saved.cursor); !checked) return checked;
     if (const auto* cdc = find_member(value, "cdc_cursor")) {
       saved.cdc_cursor = whole_number(cdc);
       if (!saved.cdc_cursor || *saved.cdc_cursor < 0)
         return wrong("a `cdc_cursor` that is not a whole number");
+      if (*saved.cdc_cursor > largest_cdc_cursor) return wrong("a `cdc_cursor` that no clock can have given");
     }
     state.shards.emplace(shard, std::move(saved));
     return {};

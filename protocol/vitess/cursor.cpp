@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "protocol/base64.hpp"
+#include "protocol/vitess/last_key.hpp"
 #include "psdbconnect.pb.h"
 
 namespace psource {
@@ -23,21 +24,6 @@ void append_field(std::string& out, int number, std::string_view bytes) {
   for (; size >= 0x80; size >>= 7) out.push_back(static_cast<char>(size | 0x80));
   out.push_back(static_cast<char>(size));
   out.append(bytes);
-}
-
-// What makes a key unusable, or nullptr.
-const char* fault_of(const query::QueryResult& key) {
-  if (key.fields_size() == 0) return "has no fields";
-  if (key.rows_size() != 1) return "does not have exactly one row";
-  const auto& row = key.rows(0);
-  if (row.lengths_size() != key.fields_size()) return "has a row that does not fit its fields";
-  std::uint64_t left = row.values().size();
-  for (const std::int64_t length : row.lengths()) {
-    if (length < 0) continue;  // NULL
-    if (static_cast<std::uint64_t>(length) > left) return "has a row that is shorter than its lengths say";
-    left -= static_cast<std::uint64_t>(length);
-  }
-  return left == 0 ? nullptr : "has a row that is longer than its lengths say";
 }
 
 }  // namespace
@@ -66,7 +52,7 @@ result<table_cursor> table_cursor::decode_base64(std::string_view text) {
   cursor.keyspace = keyspace_name(message.keyspace());
   cursor.position = message.position();
   if (message.has_last_known_pk()) {
-    if (const char* fault = fault_of(message.last_known_pk()))
+    if (const char* fault = fault_of_last_key(message.last_known_pk()))
       return fail(error_code::state_invalid, std::string("The last_known_pk of a saved cursor ") + fault +
                                                  ". The copy of this table cannot be resumed from it.");
     cursor.last_known_pk = message.last_known_pk().SerializeAsString();

@@ -6,8 +6,25 @@ namespace psource {
 event_assembler::shard_state& event_assembler::state_of(const raw_event& event) {
   for (auto& state : shards_)
     if (state.shard == event.shard && state.keyspace == event.keyspace) return state;
-  shards_.push_back({std::string(event.keyspace), std::string(event.shard), false, false});
+  shards_.push_back({std::string(event.keyspace), std::string(event.shard), false, false, 0, {}});
   return shards_.back();
+}
+
+void event_assembler::count_commit(shard_state& state, const raw_event& event, bool has_vgtid) {
+  if (has_vgtid) {
+    state.commits_without_vgtid = 0;
+    return;
+  }
+  // Servers before v23 do not say which transaction it is.
+  const bool again = !event.event_gtid.empty() && state.first_without_vgtid == event.event_gtid;
+  if (again) state.commits_without_vgtid = 0;
+  if (++state.commits_without_vgtid == 1) state.first_without_vgtid = std::string(event.event_gtid);
+}
+
+std::uint64_t event_assembler::commits_without_vgtid(std::string_view shard) const {
+  for (const auto& state : shards_)
+    if (state.shard == shard) return state.commits_without_vgtid;
+  return 0;
 }
 
 bool event_assembler::inside_transaction() const {
@@ -39,11 +56,12 @@ result<stream_step> event_assembler::feed(const raw_event& event) {
       auto& state = state_of(event);
       state.open = false;
       state.rows_seen = false;
-      if (!has_pending_vgtid_) ++commits_without_vgtid_;
+      count_commit(state, event, has_pending_vgtid_);
       return stream_step::boundary;
     }
     case event_type::ddl:
     case event_type::other:
+      if (has_pending_vgtid_) state_of(event).commits_without_vgtid = 0;
       return stream_step::boundary;
     case event_type::rollback: {
       auto& state = state_of(event);
@@ -86,7 +104,6 @@ result<vgtid> event_assembler::pending_position() const {
 result<vgtid> event_assembler::take_position() {
   if (!has_pending_vgtid_) return vgtid{};
   has_pending_vgtid_ = false;
-  commits_without_vgtid_ = 0;
   return parse_vgtid(pending_vgtid_);
 }
 

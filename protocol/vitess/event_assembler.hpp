@@ -45,8 +45,8 @@ class event_assembler {
   /// The last VGTID since the boundary before, without taking it: where copied rows are, whose boundary is still to come.
   result<vgtid> pending_position() const;
 
-  /// Commits since the start or since the last VGTID that came without one.
-  std::uint64_t commits_without_vgtid() const { return commits_without_vgtid_; }
+  /// Commits of this shard, since the start or since its last VGTID, that came without one.
+  std::uint64_t commits_without_vgtid(std::string_view shard) const;
 
   /// Rows of an unfinished transaction have been passed on.
   bool inside_transaction() const;
@@ -57,14 +57,17 @@ class event_assembler {
     std::string shard;
     bool open = false;
     bool rows_seen = false;
+    std::uint64_t commits_without_vgtid = 0;
+    // The first of them. A tablet that fails makes vtgate send them again, from this one on.
+    std::string first_without_vgtid;
   };
+  static void count_commit(shard_state& state, const raw_event& event, bool has_vgtid);
   shard_state& state_of(const raw_event& event);
 
   // Few: one shard per stream, more only across a reshard.
   std::vector<shard_state> shards_;
   std::string pending_vgtid_;
   bool has_pending_vgtid_ = false;
-  std::uint64_t commits_without_vgtid_ = 0;
 };
 
 }  // namespace psource

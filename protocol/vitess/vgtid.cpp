@@ -4,6 +4,7 @@
 #include <set>
 
 #include "binlogdata.pb.h"
+#include "protocol/vitess/last_key.hpp"
 
 namespace psource {
 
@@ -48,7 +49,14 @@ result<vgtid> parse_vgtid(std::string_view bytes) {
     for (auto& table : *entry.mutable_table_p_ks()) {
       table_progress progress;
       progress.table = table_name(std::move(*table.mutable_table_name()));
-      if (table.has_lastpk()) progress.lastpk = table.lastpk().SerializeAsString();
+      if (table.has_lastpk()) {
+        // It goes into the state, and from there back to a server: what that cannot use must not get there.
+        if (const char* fault = fault_of_last_key(table.lastpk()))
+          return fail(error_code::response_malformed, "The last primary key of " + progress.table.str() + " on shard " +
+                                                          shard.id.to_string() + ", as the server tells it, " + fault +
+                                                          ".");
+        progress.lastpk = table.lastpk().SerializeAsString();
+      }
       shard.unfinished.push_back(std::move(progress));
     }
     parsed.shards.push_back(std::move(shard));

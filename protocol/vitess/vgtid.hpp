@@ -37,7 +37,8 @@ struct vgtid {
   const shard_progress* find(const shard_id& id) const;
 };
 
-/// Decodes a serialized binlogdata.VGtid. response_malformed when it is not one, or names a shard twice.
+/// Decodes a serialized binlogdata.VGtid. response_malformed when it is not one, names a shard twice, or has a last
+/// primary key that could not be sent back.
 result<vgtid> parse_vgtid(std::string_view bytes);
 
 /// Decodes a serialized binlogdata.FieldEvent; the table's name stays as sent ("table" or "keyspace.table").

@@ -41,13 +41,14 @@ TEST_CASE("each text of a server becomes the right failure") {
       {7, "auth failure: caller provided invalid credentials", error_code::credentials_refused, ""},
       {12, "unknown service vtgateservice.Vitess", error_code::vstream_unavailable, ""},
       {8, "grpc: received message larger than max (5000000 vs. 4194304)", error_code::response_too_large, ""},
+      {8, "pool exhausted", error_code::stream_broken, ""},
       {2, "Cannot replicate because the source purged required binary logs", error_code::position_lost, ""},
       {2, "Cannot replicate because the master purged required binary logs", error_code::position_lost, ""},
       {2, "(errno 1236) (sqlstate HY000)", error_code::position_lost, ""},
       {13, "not all journaling participants are in the stream: journal: []", error_code::shards_changed, ""},
-      {9, "shard provided in VGTID, -80, not found in the customer keyspace", error_code::shards_changed, ""},
+      {9, "shard provided in VGTID, -80, not found in the customer keyspace", error_code::position_lost, ""},
       {1, "failed to find a PRIMARY tablet for VStream in commerce/0 within the zone1 cell(s): context has expired",
-       error_code::tablet_type_missing, ""},
+       error_code::stream_broken, ""},
       {2, "table nosuch is not present in the database", error_code::table_missing, "nosuch"},
       {2, "lastpk for table sbtest has no fields defined", error_code::lastpk_refused, "sbtest"},
       {2, "cannot build a row streamer plan for the t1 table as a lastpk value was provided", error_code::lastpk_refused,
@@ -87,8 +88,10 @@ TEST_CASE("the recorded errors of a real Vitess are known") {
   REQUIRE(missing.stream);
   CHECK(missing.stream->table == table_name("nosuch"));
   CHECK(classify_stream_end({2, recorded("no_keyspace"), false}, place).code == error_code::keyspace_unknown);
-  CHECK(classify_stream_end({9, recorded("old_shard_deleted"), false}, place).code == error_code::shards_changed);
-  CHECK(classify_stream_end({9, recorded("shard_gone"), false}, place).code == error_code::shards_changed);
+  CHECK(classify_stream_end({9, recorded("old_shard_deleted"), false}, place).code == error_code::position_lost);
+  stream_place copying = place;
+  copying.copies = true;
+  CHECK(classify_stream_end({9, recorded("shard_gone"), false}, copying).code == error_code::shards_changed);
 }
 
 TEST_CASE("what the user has to change is not tried again, what may pass is") {
@@ -97,6 +100,13 @@ TEST_CASE("what the user has to change is not tried again, what may pass is") {
   CHECK_FALSE(is_retryable(error_code::table_missing));
   CHECK(is_retryable(error_code::stream_broken));
   CHECK(is_retryable(error_code::copy_time_limit));
+}
+
+TEST_CASE("no tablet is a matter of configuration only where nothing was read before") {
+  stream_place fresh = place;
+  fresh.has_position = false;
+  CHECK(classify_stream_end({1, "failed to find a REPLICA tablet for VStream in ks/-", false}, fresh).code ==
+        error_code::tablet_type_missing);
 }
 
 TEST_CASE("the back-off doubles, keeps below a minute and is spread by half") {

@@ -83,7 +83,7 @@ TEST_CASE("a state is due after the interval while records flow, much later when
 TEST_CASE("a reshard replaces shards in the state") {
   auto ledger = ledger_of({"-80", "80-"});
   batch b;
-  b.removals.push_back({0, shard_name("-80")});
+  b.removals.push_back({0, shard_name("-80"), {}});
   b.moves.push_back({0, shard_name("-40"), {server + "1", {}, 5}});
   b.moves.push_back({0, shard_name("40-80"), {server + "2", {}, 6}});
   ledger.book(b);

@@ -97,14 +97,14 @@ TEST_CASE("a table that is done waits while others are copied, and catches up to
   CHECK(schedule.held_shards() == std::set<shard_id>{{keyspace_name("ks"), shard_name("-")}});
   // An hour later: the stop has moved on.
   const std::map<shard_id, gtid_set> stops{{{keyspace_name("ks"), shard_name("-")}, gtids(server + "1-50")}};
-  schedule.refresh(stops);
+  schedule.refresh(stops, 0);
   auto again = schedule.start();
   REQUIRE(again.size() == 1);
   CHECK(again[0].spec.kind == stream_kind::catch_up);
   CHECK(again[0].spec.tables[0].cursors.at(shard_name("-")).position == server + "1-10");
   CHECK(again[0].spec.stops.at(shard_name("-")) == gtids(server + "1-50"));
   schedule.finished(again[0].id, at(again[0].spec, server + "1-50"));
-  schedule.refresh(stops);
+  schedule.refresh(stops, 0);
   CHECK(schedule.start().empty());
   // The last copy ends; both are over once they are released.
   schedule.finished(tasks[1].id, at(tasks[1].spec, server + "1-50"));
@@ -123,13 +123,13 @@ TEST_CASE("a failed table does not wait for the others' copies") {
   CHECK(verdicts(schedule) == "0- ");
 }
 
-TEST_CASE("a resumed copy whose position no tablet can serve is a lost position, too") {
+TEST_CASE("a resumed copy whose position is lost is copied again, once") {
   auto plan = plan_of(1, {spec_of(stream_kind::copy, "-", {0})});
   schedule_limits limits;
   limits.on_lost_position = lost_position_behavior::resync_data;
   sync_schedule schedule(plan, limits);
   auto tasks = schedule.start();
-  schedule.failed(tasks[0].id, {error_code::tablet_type_missing, "no tablet.", "", std::nullopt}, tasks[0].spec.tables);
+  schedule.failed(tasks[0].id, {error_code::position_lost, "purged.", "", std::nullopt}, tasks[0].spec.tables);
   tasks = schedule.start();
   REQUIRE(tasks.size() == 1);
   CHECK(tasks[0].spec.tables[0].cursors.at(shard_name("-")).position.empty());
@@ -205,6 +205,28 @@ TEST_CASE("a lost position fails the sync, or copies again with the cursor kept 
   CHECK(tasks[0].spec.kind == stream_kind::copy);
   CHECK(tasks[0].spec.tables[0].cursors.at(shard_name("-")).position.empty());
   CHECK(tasks[0].spec.tables[0].cursors.at(shard_name("-")).cdc_cursor == 3);
+}
+
+TEST_CASE("tables of old shards that are gone are copied again from the shards that serve") {
+  auto spec = spec_of(stream_kind::catch_up, "-80", {0});
+  spec.stops.clear();
+  spec.stops[shard_name("-40")] = gtids(server + "1-10");
+  spec.stops[shard_name("40-80")] = gtids(server + "1-10");
+  spec.old_shards = {shard_name("-80")};
+  auto plan = plan_of(1, {spec});
+  schedule_limits limits;
+  limits.on_lost_position = lost_position_behavior::resync_data;
+  sync_schedule schedule(plan, limits);
+  auto tasks = schedule.start();
+  schedule.failed(tasks[0].id, {error_code::position_lost, "gone.", "", std::nullopt}, tasks[0].spec.tables);
+  tasks = schedule.start();
+  REQUIRE(tasks.size() == 2);
+  for (const auto& task : tasks) {
+    CHECK(task.spec.kind == stream_kind::copy);
+    CHECK(task.spec.replaces == std::vector<shard_name>{shard_name("-80")});
+    CHECK(task.spec.tables[0].cursors.begin()->second.cdc_cursor == 3);
+    CHECK(task.spec.shards[0] != shard_name("-80"));
+  }
 }
 
 TEST_CASE("a refused primary key starts the copy over, once") {

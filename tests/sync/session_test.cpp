@@ -371,6 +371,74 @@ TEST_CASE("rows before their FIELD event and rows of a strange shard are protoco
   CHECK(other.error().message.find("80-") != std::string::npos);
 }
 
+TEST_CASE("a reshard whose first transaction on a new shard holds rows is crossed, cursors going on above the parent's") {
+  auto spec = catch_up_spec(server + "1-5", server + "1-5");
+  spec.shards = spec.old_shards = {shard_name("-80")};
+  spec.stops.clear();
+  spec.stops[shard_name("-40")] = gtids(server + "1-9");
+  spec.stops[shard_name("40-80")] = gtids(server + "1-9");
+  spec.tables[0].cursors.clear();
+  spec.tables[0].cursors[shard_name("-80")] = {server + "1-5", {}, 900'000'000};
+  driver d(std::move(spec));
+  event_script script("ks", "-40");
+  script.begin(7).field("t").insert("t", "1", "a", 7);
+  REQUIRE(d.give(script.take()));
+  CHECK(records_in(d.take_lines())[0].cursor > 900'000'000);
+  d.session.seal(d.out);
+  CHECK(d.out.moves.empty());
+  // Cut here: the rows come again, above what was given out.
+  d.session.abandon_attempt();
+  const std::int64_t given = d.cursor(0, "-80").cdc_cursor;
+  CHECK(given > 900'000'000);
+  CHECK(d.session.begin_attempt().shards.size() == 1);
+  d.out.clear();
+  script.begin(7).field("t").insert("t", "1", "a", 7);
+  script.vgtid_of({{"-40", server + "1-9"}, {"40-80", server + "1-8"}}).commit(7);
+  REQUIRE(*d.give(script.take()) == pump_result::needs_input);
+  CHECK(records_in(d.take_lines())[0].cursor > given);
+  d.session.seal(d.out);
+  REQUIRE(d.out.removals.size() == 1);
+  CHECK(d.out.removals[0].shard == shard_name("-80"));
+  CHECK(d.cursor(0, "-40").position == server + "1-9");
+  script.shard("40-80").begin(8).vgtid_of({{"-40", server + "1-9"}, {"40-80", server + "1-9"}}).commit(8);
+  CHECK(*d.give(script.take()) == pump_result::finished);
+}
+
+TEST_CASE("a copy that cannot be resumed is not resumed by the server either") {
+  auto spec = copy_spec();
+  spec.tables[0].resumable = false;
+  driver d(std::move(spec));
+  event_script script;
+  script.begin().field("t").vgtid(server + "1-5", {{"t", ""}}).insert("t", "1", "a").vgtid(server + "1-5", {{"t", "1"}}).commit();
+  REQUIRE(d.give(script.take()));
+  script.begin().field("t").insert("t", "2", "b").vgtid(server + "1-6", {{"t", "2"}}).commit();
+  const auto step = d.give(script.take());
+  REQUIRE_FALSE(step);
+  CHECK(step.error().code == error_code::copy_time_limit);
+  CHECK(step.error().message.find("primary key") != std::string::npos);
+}
+
+TEST_CASE("a copy that starts over settles at its first snapshot, so that later deletes are told") {
+  auto spec = copy_spec();
+  spec.tables[0].resumable = false;
+  driver d(std::move(spec));
+  event_script script;
+  script.begin().field("t").vgtid(server + "1-5", {{"t", ""}}).insert("t", "1", "a");
+  REQUIRE(d.give(script.take()));
+  d.session.begin_attempt();
+  script.begin().field("t").vgtid(server + "1-8", {{"t", ""}}).insert("t", "2", "b").vgtid(server + "1-8", {{"t", "2"}}).commit();
+  script.begin().vgtid(server + "1-8").commit();
+  CHECK(*d.give(script.take()) == pump_result::finished);
+  CHECK(d.cursor().position == server + "1-5");
+}
+
+TEST_CASE("a copy that is completed without any position is not taken for complete") {
+  driver d(copy_spec());
+  event_script script;
+  script.copy_completed();
+  CHECK_FALSE(d.give(script.take()));
+}
+
 TEST_CASE("recording: a split while catching up moves the cursors to the new shards") {
   session_spec spec;
   spec.kind = stream_kind::catch_up;

@@ -82,7 +82,7 @@ TEST_CASE("a boundary has the last VGTID before it, and none when the server sen
     if (!position->shards.empty()) CHECK(position->shards[0].gtid == first);
   }
   CHECK(shards == std::vector<std::size_t>{1, 0});
-  CHECK(assembler.commits_without_vgtid() == 1);
+  CHECK(assembler.commits_without_vgtid("-") == 1);
 }
 
 TEST_CASE("rows of an open transaction are known as such until its COMMIT") {

@@ -1,104 +1,17 @@
 // The in-place decoder against Protobuf's own, on recordings, on mutated bytes, and on cases that must fail.
 #include <doctest/doctest.h>
 
-#include <google/protobuf/stubs/logging.h>
-
 #include <random>
 
 #include "protocol/vitess/response_decoder.hpp"
 #include "tests/support/events.hpp"
 #include "tests/support/recording.hpp"
-#include "vtgate.pb.h"
+#include "tests/support/told_events.hpp"
 
 using namespace psource;
 using psource::testing::event_script;
-
-namespace {
-
-// What one decoder says of a response, as text; "malformed" where it refuses.
-std::string told_in_place(std::string_view bytes) {
-  std::string text;
-  event_reader events(bytes);
-  raw_event event;
-  const auto tell_row = [&text](const row_view& row) {
-    if (!row.present) {
-      text += "-";
-      return true;
-    }
-    value_reader values(row);
-    while (values.next()) text += values.is_null() ? "N;" : std::string(values.value()) + ";";
-    return values.ok();
-  };
-  while (events.next(event)) {
-    text += std::to_string(static_cast<int>(event.type)) + "@" + std::to_string(event.timestamp) + " " +
-            std::string(event.keyspace) + "/" + std::string(event.shard) + " " + std::string(event.statement) +
-            std::string(event.event_gtid);
-    if (event.row_event.data() != nullptr) {
-      row_event_reader rows(event.row_event);
-      text += " " + std::string(rows.table_name());
-      row_change_view change;
-      while (rows.next(change)) {
-        text += "[";
-        if (!tell_row(change.before)) return "malformed";
-        text += ">";
-        if (!tell_row(change.after)) return "malformed";
-        text += std::to_string(change.data_columns_count) + std::string(change.data_columns) + "]";
-      }
-      if (!rows.ok()) return "malformed";
-    }
-    text += "\n";
-  }
-  return events.ok() ? text : "malformed";
-}
-
-std::string told_by_protobuf(const std::string& bytes) {
-  // Damaged bytes are what these tests are about: no word about them on stderr.
-  const google::protobuf::LogSilencer quiet;
-  vtgate::VStreamResponse response;
-  if (!response.ParseFromString(bytes)) return "malformed";
-  std::string text;
-  bool whole = true;
-  const auto tell_row = [&](const query::Row& row) {
-    std::size_t at = 0;
-    for (const auto length : row.lengths()) {
-      if (length < 0) {
-        text += "N;";
-        continue;
-      }
-      if (at + static_cast<std::size_t>(length) > row.values().size()) {
-        whole = false;
-        return;
-      }
-      text += row.values().substr(at, static_cast<std::size_t>(length)) + ";";
-      at += static_cast<std::size_t>(length);
-    }
-    if (at != row.values().size()) whole = false;
-  };
-  for (const auto& event : response.events()) {
-    text += std::to_string(event.type()) + "@" + std::to_string(event.timestamp()) + " " + event.keyspace() + "/" +
-            event.shard() + " " + event.statement() + event.event_gtid();
-    if (event.has_row_event()) {
-      text += " " + event.row_event().table_name();
-      for (const auto& change : event.row_event().row_changes()) {
-        text += "[";
-        if (change.has_before())
-          tell_row(change.before());
-        else
-          text += "-";
-        text += ">";
-        if (change.has_after())
-          tell_row(change.after());
-        else
-          text += "-";
-        text += std::to_string(change.data_columns().count()) + change.data_columns().cols() + "]";
-      }
-    }
-    text += "\n";
-  }
-  return whole ? text : "malformed";
-}
-
-}  // namespace
+using psource::testing::told_by_protobuf;
+using psource::testing::told_in_place;
 
 TEST_CASE("the decoder tells what Protobuf tells, on every recording") {
   std::size_t responses = 0;
