@@ -64,9 +64,11 @@ show() {
 import collections, json, sys
 with open(sys.argv[1], encoding="utf-8") as file:
     messages = [json.loads(line) for line in file]
-def short(value, width=200):
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= width else text[:width] + " ..."
+def short(value):
+    """JSON with its long texts cut."""
+    if isinstance(value, dict):
+        return {key: short(part) for key, part in value.items()}
+    return value[:16] + "..." if isinstance(value, str) and len(value) > 32 else value
 counts = collections.Counter(m["type"] for m in messages)
 print("  messages:    " + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())))
 for m in messages:
@@ -79,15 +81,14 @@ for m in messages:
             print(f"  stream:      {stream['namespace']}.{stream['name']}: " + ", ".join(stream["json_schema"]["properties"]))
 records = [m["record"] for m in messages if m["type"] == "RECORD"]
 if records:
-    print("  first record:", short(records[0]))
-    print("  last record: ", short(records[-1]))
+    print("  first record:", json.dumps(short(records[0])))
+    print("  last record: ", json.dumps(short(records[-1])))
 deleted = sum(r["data"].get("_ab_cdc_deleted_at") is not None for r in records)
 if records:
     print(f"  deleted rows: {deleted} of {len(records)} records")
 states = [m["state"] for m in messages if m["type"] == "STATE"]
 if states:
-    print(f"  last state:   of {states[-1]['stream']['stream_descriptor']['name']}, "
-          f"{len(states[-1]['stream']['stream_state']['shards'])} shards:", short(states[-1], 160))
+    print("  last state:  ", json.dumps(short(states[-1])))
 for m in messages:
     if m["type"] == "TRACE" and m["trace"]["type"] == "STREAM_STATUS":
         status = m["trace"]["stream_status"]
