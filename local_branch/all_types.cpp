@@ -113,11 +113,32 @@ const std::array columns{
 };
 // clang-format on
 
+/// After a case of its own a row is updated twice within it: first only c_int changes, then c_int and one path of the
+/// document in c_json; the update after these brings the next case.
+constexpr std::uint32_t versions_of_a_case = 3;
+
+struct place_in_turn {
+  std::size_t number;
+  std::uint32_t step;
+};
+
+place_in_turn turn_of(std::int64_t id, std::uint32_t version) {
+  return {static_cast<std::size_t>((static_cast<std::uint64_t>(id) + version / versions_of_a_case) % case_count),
+          version % versions_of_a_case};
+}
+
+/// c_json in the last step of each case. The scalar can only change as a whole.
+const std::array<literal, case_count> changed_json{
+    nullptr, "{\"a\": [1, 2.5, true, null, \"x\"], \"d\": 2}", "[7]", "\"other\"", "{\"k\": 5, \"u\": \"it's\"}"};
+
 class typed_rows : public row_maker {
  public:
   typed_rows() {
     for (std::size_t i = 0; i < case_count; ++i) {
-      for (const auto& c : columns) {
+      for (std::size_t column = 0; column < columns.size(); ++column) {
+        const auto& c = columns[column];
+        if (std::strcmp(c.name, "c_int") == 0) int_column_ = column;
+        if (std::strcmp(c.name, "c_json") == 0) json_column_ = column;
         const auto pick = [&](const cases& all) -> std::optional<std::string> {
           const literal* const by_number[case_count] = {nullptr, &all.largest, &all.smallest, &all.odd,
                                                         &all.ordinary};
@@ -127,7 +148,7 @@ class typed_rows : public row_maker {
         rows_[1][i].push_back(pick(c.binlog ? *c.binlog : c.mysql));
       }
       for (const auto& of_text : rows_) {
-        std::size_t size = 64;
+        std::size_t size = 256;  // the id, and what an update changes
         for (const auto& value : of_text[i]) size += 10 + (value ? value->size() : 0);
         largest_ = std::max(largest_, size);
       }
@@ -137,10 +158,12 @@ class typed_rows : public row_maker {
   std::size_t max_size() const override { return largest_; }
 
   char* write(char* at, std::int64_t id, std::uint32_t version, row_text text) const override {
-    const auto number = static_cast<std::size_t>((static_cast<std::uint64_t>(id) + version) % case_count);
+    const auto turn = turn_of(id, version);
     row_values values{std::to_string(id)};
-    const auto& of_case = rows_[text == row_text::mysql ? 0 : 1][number];
+    const auto& of_case = rows_[text == row_text::mysql ? 0 : 1][turn.number];
     values.insert(values.end(), of_case.begin(), of_case.end());
+    if (turn.step >= 1) values[1 + int_column_] = std::to_string(version);
+    if (turn.step == 2) values[1 + json_column_] = changed_json[turn.number].value();
     byte_buffer bytes;
     append_row(bytes, values);
     std::memcpy(at, bytes.data(), bytes.size());
@@ -149,6 +172,8 @@ class typed_rows : public row_maker {
 
  private:
   std::array<std::array<row_values, case_count>, 2> rows_;
+  std::size_t int_column_ = 0;
+  std::size_t json_column_ = 0;
   std::size_t largest_ = 0;
 };
 

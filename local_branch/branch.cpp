@@ -2,6 +2,7 @@
 #include "local_branch/branch.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include "local_branch/replay.hpp"
 
@@ -31,7 +32,61 @@ std::uint64_t hash_of(std::string_view text) {
 // -----------------------------------------------------------------------------------------------------------
 
 shard::shard(keyspace& owner, std::string name, std::size_t number, std::string server_uuid)
-    : owner_(owner), name_(std::move(name)), number_(number), sources_{std::move(server_uuid)} {}
+    : owner_(owner),
+      name_(std::move(name)),
+      number_(number),
+      whole_(true),
+      keys_{owner.layout().begin_of(number), owner.layout().begin_of(number + 1)},
+      sources_{std::move(server_uuid)} {}
+
+shard::shard(keyspace& owner, std::string name, std::size_t number, std::string server_uuid, key_range keys)
+    : owner_(owner),
+      name_(std::move(name)),
+      number_(number),
+      whole_(false),
+      keys_(keys),
+      sources_{std::move(server_uuid)} {}
+
+bool shard::holds(std::int64_t id) const {
+  const auto& layout = owner_.layout();
+  return whole_ ? layout.shard_of(id) == number_ : keys_.contains(layout.key_of(id));
+}
+
+std::int64_t shard::next_id(std::int64_t after) const {
+  if (whole_) return owner_.layout().next(number_, after);
+  do ++after;
+  while (!holds(after));
+  return after;
+}
+
+std::int64_t shard::id_near(std::int64_t run) const {
+  const auto& layout = owner_.layout();
+  if (whole_) return layout.id_in_run(number_, run);
+  return next_id(run * layout.run_length());
+}
+
+shard::id_walk::id_walk(const shard& of, std::int64_t after)
+    : shard_(of), run_(after / of.owner_.layout().run_length() - 1) {
+  do next();
+  while (id_ <= after);
+}
+
+void shard::id_walk::take_run() {
+  const auto& layout = shard_.owner_.layout();
+  const std::size_t first = layout.number_of(shard_.keys_.begin);
+  const std::size_t last = layout.number_of(shard_.keys_.end - 1);
+  while (at_ == ids_.size()) {
+    ids_.clear();
+    at_ = 0;
+    ++run_;
+    for (std::size_t number = first; number <= last; ++number) {
+      const std::int64_t id = layout.id_in_run(number, run_);
+      if (shard_.keys_.contains(layout.key_of(id))) ids_.push_back(id);
+    }
+    std::sort(ids_.begin(), ids_.end());
+  }
+  id_ = ids_[at_++];
+}
 
 gtids shard::executed(std::size_t count) const {
   if (count > 0 && log_[count - 1].recorded) {
@@ -76,17 +131,43 @@ std::optional<std::size_t> shard::locate(const gtids& have) const {
   return size;
 }
 
+std::optional<std::uint32_t> shard::version_of(std::size_t t, std::int64_t id) const {
+  if (const auto* state = tables_[t].find(id))
+    return state->present ? std::optional<std::uint32_t>(state->version) : std::nullopt;
+  const bool from_start = id >= 1 && id <= owner_.tables()[t].row_count && holds(id);
+  return from_start ? std::optional<std::uint32_t>(0) : std::nullopt;
+}
+
+void shard::commit(transaction t) {
+  if (!t.recorded) {
+    t.source = static_cast<std::uint32_t>(sources_.size() - 1);
+    t.number = log_.empty() || log_.back().source != t.source ? 1 : log_.back().number + 1;
+  }
+  log_.push_back(std::move(t));
+  size_.store(log_.size(), std::memory_order_release);
+}
+
 void shard::append(transaction t) {
   {
     std::unique_lock lock(mutex_);
-    if (!t.recorded) {
-      t.source = static_cast<std::uint32_t>(sources_.size() - 1);
-      t.number = log_.empty() || log_.back().source != t.source ? 1 : log_.back().number + 1;
-    }
-    log_.push_back(std::move(t));
-    size_.store(log_.size(), std::memory_order_release);
+    commit(std::move(t));
   }
   notify();
+}
+
+void shard::fail_over() {
+  {
+    std::unique_lock lock(mutex_);
+    sources_.push_back(uuid_of(hash_of(sources_.back()) + sources_.size()));
+    commit({});
+  }
+  notify();
+}
+
+void shard::purge(std::size_t keep, std::chrono::milliseconds search) {
+  std::unique_lock lock(mutex_);
+  purged_ = std::max(purged_, log_.size() - std::min(keep, log_.size()));
+  search_ms_.store(search.count());
 }
 
 void shard::subscribe(std::weak_ptr<commit_listener> listener) {
@@ -112,9 +193,7 @@ void shard::notify() {
 // ---------------------------------------------------------------------------------------------------
 
 bool shard::writer::exists(std::size_t t, std::int64_t id) const {
-  if (const auto* state = shard_.tables_[t].find(id)) return state->present;
-  return id >= 1 && id <= shard_.owner_.tables()[t].row_count &&
-         shard_.owner_.layout().shard_of(id) == shard_.number_;
+  return shard_.version_of(t, id).has_value();
 }
 
 void shard::writer::set(std::size_t t, std::int64_t id, std::uint32_t version, bool present) {
@@ -190,12 +269,125 @@ keyspace::keyspace(std::string name, std::uint64_t seed, const std::vector<std::
 void keyspace::add_shards(const std::vector<std::string>& names) {
   for (std::size_t i = 0; i < names.size(); ++i)
     shards_.push_back(std::make_unique<shard>(*this, names[i], i, uuid_of(seed_ ^ hash_of(names[i]))));
+  for (const auto& s : shards_) planned_.push_back(s.get());
+}
+
+std::vector<shard*> keyspace::serving_shards() const {
+  std::shared_lock lock(topology_);
+  std::vector<shard*> out;
+  for (const auto& s : shards_)
+    if (s->serving) out.push_back(s.get());
+  return out;
 }
 
 shard* keyspace::find_shard(const std::string& name) const {
-  for (const auto& s : shards_)
-    if (s->name() == name) return s.get();
-  return nullptr;
+  std::shared_lock lock(topology_);
+  shard* found = nullptr;
+  for (const auto& s : shards_) {
+    if (s->name() != name || s->gone) continue;
+    found = s.get();
+    if (s->serving) break;
+  }
+  return found;
+}
+
+result<const handover*> keyspace::plan_reshard(const std::vector<std::string>& from,
+                                               const std::vector<std::string>& to, bool keep_old) {
+  const auto refuse = [this](const std::string& why) {
+    return fail(error_code::config_invalid, "The keyspace " + name_ + " cannot be resharded: " + why + ".");
+  };
+  if (recorded_) return refuse("it is a recording");
+  // The same keys have to be covered once by each side.
+  using ranges = std::map<std::uint32_t, std::uint32_t>;
+  const auto cover = [](const std::vector<std::string>& names) -> std::optional<ranges> {
+    ranges out;
+    for (const auto& name : names) {
+      const auto range = parse_key_range(name);
+      if (!range || !out.emplace(range->begin, range->end).second) return std::nullopt;
+    }
+    for (auto at = out.begin(); at != out.end();) {
+      const auto after = std::next(at);
+      if (after == out.end() || at->second < after->first) {
+        ++at;
+      } else if (at->second == after->first) {
+        at->second = after->second;
+        out.erase(after);
+      } else {
+        return std::nullopt;
+      }
+    }
+    return out;
+  };
+  const auto old_keys = cover(from);
+  const auto new_keys = cover(to);
+  if (!old_keys || !new_keys || from.empty() || *old_keys != *new_keys)
+    return refuse("the new shards do not cover the old ones");
+  auto made = std::make_unique<handover>();
+  made->keep_old = keep_old;
+  std::vector<shard*> next = planned_;
+  for (const auto& name : from) {
+    const auto found = std::find_if(next.begin(), next.end(), [&](const shard* s) { return s->name() == name; });
+    if (found == next.end()) return refuse("there is no shard " + name + " to take");
+    made->participants.push_back(*found);
+    next.erase(found);
+  }
+  for (const auto& name : to) {
+    const std::size_t number = shards_.size();
+    shards_.push_back(std::make_unique<shard>(*this, name, number, uuid_of(seed_ ^ hash_of(name) ^ mix(number)),
+                                              *parse_key_range(name)));
+    shard& born = *shards_.back();
+    born.serving = false;
+    born.gone = true;
+    born.tables().resize(tables_.size());
+    made->successors.push_back(&born);
+    next.push_back(&born);
+  }
+  planned_ = std::move(next);
+  handovers_.push_back(std::move(made));
+  return handovers_.back().get();
+}
+
+const handover* keyspace::add_handover(handover made) {
+  handovers_.push_back(std::make_unique<handover>(std::move(made)));
+  return handovers_.back().get();
+}
+
+bool keyspace::reshard(const handover& plan) {
+  {
+    std::unique_lock topology(topology_);
+    std::vector<std::unique_lock<std::shared_mutex>> locks;
+    for (shard* old : plan.participants) {
+      locks.emplace_back(old->mutex());
+      if (!old->serving) return false;
+    }
+    for (shard* born : plan.successors) {
+      locks.emplace_back(born->mutex());
+      for (const shard* old : plan.participants) {
+        for (std::size_t t = 0; t < tables_.size(); ++t) {
+          for (const auto& [id, state] : old->tables_[t].changed) {
+            if (!born->holds(id)) continue;
+            auto& here = born->tables_[t].changed[id];
+            here.version = state.version;
+            here.present = state.present;
+          }
+        }
+      }
+      // Where streams begin, and what the switch itself writes behind it.
+      for (int i = 0; i < 3; ++i) born->commit({});
+      born->gone = false;
+      born->serving = true;
+    }
+    for (shard* old : plan.participants) {
+      old->serving = false;
+      if (!plan.keep_old) old->gone = true;
+      old->handed_over = &plan;
+      transaction journal;
+      journal.journal = &plan;
+      old->commit(std::move(journal));
+    }
+  }
+  for (shard* old : plan.participants) old->notify();
+  return true;
 }
 
 std::optional<std::size_t> keyspace::find_table(const std::string& name) const {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -51,6 +52,8 @@ struct change {
   bool ends_statement = false;
 };
 
+struct handover;
+
 struct transaction {
   /// Which server's, as a number into shard::sources().
   std::uint32_t source = 0;
@@ -60,6 +63,8 @@ struct transaction {
   std::vector<change> changes;
   /// Set for transactions of a recording, which then holds everything.
   std::shared_ptr<const recorded_transaction> recorded;
+  /// It is the journal of this reshard: shown only to those who ask for journals.
+  const handover* journal = nullptr;
 };
 
 class shard;
@@ -69,6 +74,8 @@ class shard;
 struct handover {
   std::vector<shard*> participants;
   std::vector<shard*> successors;
+  /// The participants can still be read from afterwards.
+  bool keep_old = true;
 };
 
 /// Told about commits; see shard::subscribe().
@@ -107,11 +114,21 @@ class shard {
  public:
   /// `number` is its place in the keyspace's row layout.
   shard(keyspace& owner, std::string name, std::size_t number, std::string server_uuid);
+  /// A shard that a reshard will bring; it holds the ids whose keys lie in the range.
+  shard(keyspace& owner, std::string name, std::size_t number, std::string server_uuid, key_range keys);
 
   const std::string& name() const { return name_; }
   keyspace& owner() const { return owner_; }
+  /// Its place among the keyspace's shards.
   std::size_t number() const { return number_; }
   std::shared_mutex& mutex() const { return mutex_; }
+
+  /// The id belongs to this shard.
+  bool holds(std::int64_t id) const;
+  /// The smallest of its ids that is greater than `after`.
+  std::int64_t next_id(std::int64_t after) const;
+  /// One of its ids for a number from 0 on; a larger number never gives a smaller id.
+  std::int64_t id_near(std::int64_t run) const;
 
   /// How many transactions there are. Thread-safe without the lock.
   std::size_t log_size() const { return size_.load(std::memory_order_acquire); }
@@ -129,17 +146,25 @@ class shard {
   /// that this shard has not executed.
   std::optional<std::size_t> locate(const gtids& have) const;
 
+  /// The transactions whose binary logs are gone.
+  gtids purged() const { return executed(purged_); }
+  /// Where a stream begins that comes over from the shard's predecessors.
+  std::string begin_position() const { return initial_position.empty() ? position(1) : initial_position; }
+
   /// Calls f(id, version) for each row of table number `t` above `after` that a snapshot of the first `count`
   /// transactions shows, in the order of ids, until f says false.
   template <class F>
   void scan(std::size_t t, std::size_t count, std::int64_t after, F&& f) const;
 
+  /// The version of a row that exists now; nullopt when it does not.
+  std::optional<std::uint32_t> version_of(std::size_t t, std::int64_t id) const;
+
   std::vector<shard_table>& tables() { return tables_; }
   const std::vector<shard_table>& tables() const { return tables_; }
   // ------------------------------------------------------------------------------------------------------------------
 
-  /// Writes one transaction: `build(writer)` calls insert(), update() and remove(). Without a change nothing
-  /// is committed. Returns the number of changes. Thread-safe.
+  /// Writes one transaction: `build(writer)` calls insert(), update() and remove(). Without a change, and on a shard that
+  /// does not serve, nothing is committed. Returns the number of changes. Thread-safe.
   class writer;
   template <class F>
   std::size_t write(std::int64_t time_ns, F&& build);
@@ -150,26 +175,64 @@ class shard {
   /// The listener hears of every later commit for as long as it lives. Thread-safe.
   void subscribe(std::weak_ptr<commit_listener> listener);
 
-  /// False for shards that only the beginning of a recording had. Set before the branch is served.
-  bool serving = true;
+  /// From now on another server writes its log, which begins with an empty transaction. Thread-safe.
+  void fail_over();
+  /// Forgets the binary logs but for the last `keep` transactions. Streams that would need them look for a tablet for
+  /// `search` (0: as long as vtgate does). Thread-safe.
+  void purge(std::size_t keep, std::chrono::milliseconds search);
+  /// 0 = as long as vtgate does.
+  std::chrono::milliseconds search() const { return std::chrono::milliseconds(search_ms_.load()); }
+
+  /// False before a reshard brought it and after one has replaced it.
+  std::atomic<bool> serving{true};
+  /// Nobody knows it (any more).
+  std::atomic<bool> gone{false};
   /// Recordings: what was executed before the first transaction.
   std::string initial_position;
-  /// What comes after its last transaction, if it was resharded. Set before the branch is served.
-  std::shared_ptr<const handover> handed_over;
+  /// What comes after its last transaction, if it was resharded. Set before that transaction can be seen.
+  std::atomic<const handover*> handed_over{nullptr};
 
  private:
+  friend class keyspace;
+  class id_walk;
+
   void notify();
+  /// Behind mutex(), exclusively.
+  void commit(transaction t);
 
   keyspace& owner_;
   const std::string name_;
   const std::size_t number_;
+  /// Its ids are exactly those that have its number in the layout; else those with keys in keys_.
+  const bool whole_;
+  const key_range keys_;
   mutable std::shared_mutex mutex_;
   std::vector<std::string> sources_;
   std::deque<transaction> log_;
   std::vector<shard_table> tables_;
   std::atomic<std::size_t> size_{0};
+  std::size_t purged_ = 0;
+  std::atomic<std::int64_t> search_ms_{0};
   std::mutex listeners_mutex_;
   std::vector<std::weak_ptr<commit_listener>> listeners_;
+};
+
+/// Walks the ids of a shard, in order.
+class shard::id_walk {
+ public:
+  id_walk(const shard& of, std::int64_t after);
+  std::int64_t id() const { return id_; }
+  inline void next();
+
+ private:
+  void take_run();
+
+  const shard& shard_;
+  std::int64_t run_;
+  std::int64_t id_ = 0;
+  /// The ids of the run, unless the shard has one in each.
+  std::vector<std::int64_t> ids_;
+  std::size_t at_ = 0;
 };
 
 /// Collects the changes of one transaction; only inside shard::write().
@@ -195,7 +258,8 @@ class shard::writer {
   std::vector<change> changes_;
 };
 
-/// A keyspace with its shards and tables. Fixed once the branch is served, but for what its shards hold.
+/// A keyspace with its shards and tables. Once the branch is served they are fixed, but for what its shards hold and for
+/// reshards, whose shards are made before.
 class keyspace {
  public:
   /// Shards of equal key ranges; their server UUIDs come from the seed.
@@ -208,10 +272,24 @@ class keyspace {
   const row_layout& layout() const { return layout_; }
   /// Its tables and logs come from a recording.
   bool recorded() const { return recorded_; }
+  /// All shards, also those that come later and those that were replaced.
   const std::vector<std::unique_ptr<shard>>& shards() const { return shards_; }
+  /// Those that serve now. Thread-safe.
+  std::vector<shard*> serving_shards() const;
   const std::vector<table>& tables() const { return tables_; }
+  /// The shard of that name that serves, else the one that did so last; nullptr when nobody knows it.
   shard* find_shard(const std::string& name) const;
   std::optional<std::size_t> find_table(const std::string& name) const;
+
+  /// Plans a reshard that comes after those planned before. Before the branch is served only. Errors: config_invalid (a
+  /// shard that will not be there, ranges that do not cover each other).
+  result<const handover*> plan_reshard(const std::vector<std::string>& from, const std::vector<std::string>& to,
+                                       bool keep_old);
+  /// A reshard that has happened already (in a recording). Before the branch is served only.
+  const handover* add_handover(handover made);
+  /// Switches to the successors, with the rows of the participants as they are now; false when those do not serve.
+  /// Thread-safe.
+  bool reshard(const handover& plan);
 
   /// Before the branch is served only.
   void add_table(table t);
@@ -229,6 +307,10 @@ class keyspace {
   const bool recorded_;
   std::vector<std::unique_ptr<shard>> shards_;
   std::vector<table> tables_;
+  std::vector<std::unique_ptr<handover>> handovers_;
+  /// What will serve when all planned reshards have happened.
+  std::vector<shard*> planned_;
+  mutable std::shared_mutex topology_;
 };
 
 /// All keyspaces. The map is fixed once the branch is served.
@@ -255,25 +337,34 @@ std::uint64_t hash_of(std::string_view text);
 // -- templates
 // ---------------------------------------------------------------------------------------------------------
 
+void shard::id_walk::next() {
+  if (shard_.whole_)
+    id_ = shard_.owner_.layout().id_in_run(shard_.number_, ++run_);
+  else
+    take_run();
+}
+
 template <class F>
 void shard::scan(std::size_t t, std::size_t count, std::int64_t after, F&& f) const {
   const auto& definition = owner_.tables()[t];
-  const auto& layout = owner_.layout();
   const auto& changed = tables_[t].changed;
   const std::int64_t last = definition.row_count;
-  std::int64_t run = after / layout.run_length();
-  std::int64_t base = layout.id_in_run(number_, run);
-  if (base <= after) base = layout.id_in_run(number_, ++run);
+  id_walk walk(*this, after);
+  std::int64_t base = walk.id();
+  const auto advance = [&] {
+    walk.next();
+    base = walk.id();
+  };
   auto it = changed.upper_bound(after);
   for (;;) {
     if (base <= last && (it == changed.end() || base < it->first)) {
       if (!f(base, std::uint32_t{0})) return;
-      base = layout.id_in_run(number_, ++run);
+      advance();
       continue;
     }
     if (it == changed.end()) return;
     const bool from_start = it->first == base && base <= last;
-    if (from_start) base = layout.id_in_run(number_, ++run);
+    if (from_start) advance();
     const shard_table::row_state* state = &it->second;
     while (state != nullptr && state->since >= count) state = state->older.get();
     if (state != nullptr ? state->present : from_start)
@@ -287,18 +378,16 @@ std::size_t shard::write(std::int64_t time_ns, F&& build) {
   std::size_t count = 0;
   {
     std::unique_lock lock(mutex_);
+    if (!serving) return 0;
     writer target(*this);
     build(target);
     target.end_statement();
     count = target.changes_.size();
     if (count == 0) return 0;
     transaction t;
-    t.source = static_cast<std::uint32_t>(sources_.size() - 1);
-    t.number = log_.empty() || log_.back().source != t.source ? 1 : log_.back().number + 1;
     t.time_ns = std::max<std::int64_t>(time_ns, 1'000'000'000);  // 0 would be a copy's
     t.changes = std::move(target.changes_);
-    log_.push_back(std::move(t));
-    size_.store(log_.size(), std::memory_order_release);
+    commit(std::move(t));
   }
   notify();
   return count;

@@ -24,7 +24,7 @@ transaction_source::transaction_source(branch& target, std::uint64_t seed, std::
     for (std::size_t t = 0; t < ks->tables().size(); ++t)
       if (ks->tables()[t].rows && ks->tables()[t].writable) tables.push_back(t);
     if (tables.empty()) continue;
-    for (const auto& s : ks->shards()) targets_.push_back({s.get(), tables, {}});
+    for (shard* s : ks->serving_shards()) targets_.push_back({s, tables, {}});
   }
 }
 
@@ -43,8 +43,7 @@ std::int64_t transaction_source::existing(target& t, std::size_t table, const sh
   if (runs + state.inserted.size() == 0) return 0;
   for (int tries = 0; tries < 8; ++tries) {
     const std::size_t pick = below(runs + state.inserted.size());
-    const std::int64_t id = pick < runs ? layout.id_in_run(t.where->number(), static_cast<std::int64_t>(pick))
-                                        : state.inserted[pick - runs];
+    const std::int64_t id = pick < runs ? t.where->id_near(static_cast<std::int64_t>(pick)) : state.inserted[pick - runs];
     if ((pick >= runs || id <= rows) && writer.exists(table, id)) return id;
   }
   return 0;
@@ -74,7 +73,7 @@ std::size_t transaction_source::statement(target& t, std::size_t table, shard::w
       state.removed.pop_back();
       if (writer.insert(table, id)) continue;
     }
-    state.last_id = t.where->owner().layout().next(t.where->number(), state.last_id);
+    state.last_id = t.where->next_id(state.last_id);
     writer.insert(table, state.last_id);
     state.inserted.push_back(state.last_id);
   }
@@ -82,9 +81,48 @@ std::size_t transaction_source::statement(target& t, std::size_t table, shard::w
   return done;
 }
 
+/// A shard that was resharded gives what is known of its rows to its successors.
+void transaction_source::follow_reshards() {
+  for (std::size_t i = 0; i < targets_.size();) {
+    const handover* plan = targets_[i].where->handed_over;
+    if (plan == nullptr) {
+      ++i;
+      continue;
+    }
+    std::vector<target> born;
+    for (shard* s : plan->successors) born.push_back({s, targets_[i].tables, {}});
+    for (const shard* old : plan->participants) {
+      const auto found =
+          std::find_if(targets_.begin(), targets_.end(), [&](const target& t) { return t.where == old; });
+      if (found == targets_.end()) continue;
+      for (const auto& [table, state] : found->states) {
+        for (auto& t : born) {
+          auto& here = state_of(t, table);
+          here.last_id = std::max(here.last_id, state.last_id);
+          for (const auto id : state.inserted)
+            if (t.where->holds(id)) here.inserted.push_back(id);
+          for (const auto id : state.removed)
+            if (t.where->holds(id)) here.removed.push_back(id);
+        }
+      }
+      targets_.erase(found);
+    }
+    targets_.insert(targets_.end(), born.begin(), born.end());
+    i = 0;
+  }
+}
+
 std::size_t transaction_source::write(std::int64_t time_ns, std::size_t most) {
   if (targets_.empty() || most == 0) return 0;
-  auto& t = targets_[below(targets_.size())];
+  for (;;) {
+    auto& t = targets_[below(targets_.size())];
+    const std::size_t count = write(t, time_ns, most);
+    if (count > 0 || t.where->serving) return count;
+    follow_reshards();
+  }
+}
+
+std::size_t transaction_source::write(target& t, std::int64_t time_ns, std::size_t most) {
   const std::size_t rows = std::min<std::size_t>(rows_ != 0 ? rows_ : 1 + below(20), most);
   const std::size_t table = t.tables[below(t.tables.size())];
   const bool both = rows > 1 && t.tables.size() > 1 && below(5) == 0;

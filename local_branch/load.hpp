@@ -40,6 +40,8 @@ class transaction_source {
   std::size_t below(std::size_t limit) { return static_cast<std::size_t>(scale(random(), limit)); }
   table_state& state_of(target& t, std::size_t table);
   std::int64_t existing(target& t, std::size_t table, const shard::writer& writer);
+  void follow_reshards();
+  std::size_t write(target& t, std::int64_t time_ns, std::size_t most);
   std::size_t statement(target& t, std::size_t table, shard::writer& writer, std::size_t rows);
 
   const std::uint64_t seed_;

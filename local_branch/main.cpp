@@ -2,12 +2,18 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
+#include <fstream>
 #include <iostream>
 #include <memory>
+#include <mutex>
+#include <sstream>
+#include <thread>
 
 #include "local_branch/all_types.hpp"
 #include "local_branch/branch.hpp"
+#include "local_branch/faults.hpp"
 #include "local_branch/load.hpp"
 #include "local_branch/mysql_server.hpp"
 #include "local_branch/options.hpp"
@@ -38,57 +44,135 @@ result<void> fill(branch& target, const program_options& options) {
   return {};
 }
 
+/// Both ports. They can be closed for a while and come back where they were.
+class ports {
+ public:
+  ports(const branch& served, const program_options& options, fault_injector* faults)
+      : served_(served), options_(options), faults_(faults), answers_(served, options.tablet_types) {}
+
+  result<void> open() {
+    vstream_server_options grpc;
+    grpc.listen = options_.listen;
+    grpc.port = grpc_port_ != 0 ? grpc_port_ : options_.grpc_port;
+    grpc.username = options_.username;
+    grpc.password = options_.password;
+    grpc.tls_cert_file = options_.tls_cert_file;
+    grpc.tls_key_file = options_.tls_key_file;
+    grpc.streams.tablet_types = options_.tablet_types;
+    grpc.streams.images = options_.images;
+    grpc.faults = faults_;
+    auto streams = vstream_server::start(served_, std::move(grpc));
+    if (!streams) return tl::unexpected(std::move(streams.error()));
+
+    mysql_server_options mysql;
+    mysql.listen = options_.listen;
+    mysql.port = mysql_port_ != 0 ? mysql_port_ : options_.mysql_port;
+    mysql.username = options_.username;
+    mysql.password = options_.password;
+    mysql.tls_cert_file = options_.tls_cert_file;
+    mysql.tls_key_file = options_.tls_key_file;
+    auto questions =
+        mysql_server::start(std::move(mysql), [this](const std::string& target, const std::string& sql) {
+          return answers_.answer(target, sql);
+        });
+    if (!questions) return tl::unexpected(std::move(questions.error()));
+    streams_ = std::move(*streams);
+    questions_ = std::move(*questions);
+    grpc_port_ = streams_->port();
+    mysql_port_ = questions_->port();
+    return {};
+  }
+  void close() {
+    if (streams_) streams_->stop();
+    if (questions_) questions_->stop();
+    streams_.reset();
+    questions_.reset();
+  }
+  std::uint16_t grpc_port() const { return grpc_port_; }
+  std::uint16_t mysql_port() const { return mysql_port_; }
+
+ private:
+  const branch& served_;
+  const program_options& options_;
+  fault_injector* const faults_;
+  const sql_answers answers_;
+  std::unique_ptr<vstream_server> streams_;
+  std::unique_ptr<mysql_server> questions_;
+  std::uint16_t grpc_port_ = 0;
+  std::uint16_t mysql_port_ = 0;
+};
+
+result<std::vector<fault>> read_faults(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::ostringstream text;
+  if (in) text << in.rdbuf();
+  if (!in) return fail(error_code::input_unreadable, "The faults " + file + " cannot be read.");
+  auto parsed = parse_faults(text.str());
+  std::string problems;
+  for (const auto& problem : parsed.problems) problems += "\n  " + problem;
+  if (!problems.empty()) return fail(error_code::config_invalid, "The faults " + file + " cannot be used:" + problems);
+  return std::move(parsed.faults);
+}
+
 int serve(const program_options& options) {
   // The signals that end the program are taken by sigwait() alone; every thread inherits this mask.
-  sigset_t ending;
-  sigemptyset(&ending);
-  sigaddset(&ending, SIGTERM);
-  sigaddset(&ending, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &ending, nullptr);
+  sigset_t waited;
+  sigemptyset(&waited);
+  sigaddset(&waited, SIGTERM);
+  sigaddset(&waited, SIGINT);
+  if (!options.faults_file.empty()) sigaddset(&waited, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &waited, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
 
   branch served(options.seed);
   if (auto filled = fill(served, options); !filled) return complain(filled.error());
 
-  vstream_server_options grpc;
-  grpc.listen = options.listen;
-  grpc.port = options.grpc_port;
-  grpc.username = options.username;
-  grpc.password = options.password;
-  grpc.tls_cert_file = options.tls_cert_file;
-  grpc.tls_key_file = options.tls_key_file;
-  grpc.streams.tablet_types = options.tablet_types;
-  auto streams = vstream_server::start(served, std::move(grpc));
-  if (!streams) return complain(streams.error());
+  std::mutex printing;
+  ports* listening = nullptr;
+  std::unique_ptr<fault_injector> faults;
+  if (!options.faults_file.empty()) {
+    auto read = read_faults(options.faults_file);
+    if (!read) return complain(read.error());
+    fault_injector::hooks hooks;
+    const auto tell = [&printing](const char* word, const fault& what) {
+      std::lock_guard lock(printing);
+      std::cout << "{\"" << word << "\":\"" << to_string(what.kind) << "\",\"line\":" << what.line << "}" << std::endl;
+    };
+    hooks.told = [tell](const fault& what) { tell("fault", what); };
+    hooks.signalled = [tell](const fault& what) { tell("signal", what); };
+    hooks.restart = [&](std::chrono::milliseconds down) {
+      listening->close();
+      std::this_thread::sleep_for(down);
+      if (auto opened = listening->open(); !opened) complain(opened.error());
+    };
+    auto made = fault_injector::make(served, std::move(*read), std::move(hooks));
+    if (!made) return complain(made.error());
+    faults = std::move(*made);
+  }
 
-  const sql_answers answers(served, options.tablet_types);
-  mysql_server_options mysql;
-  mysql.listen = options.listen;
-  mysql.port = options.mysql_port;
-  mysql.username = options.username;
-  mysql.password = options.password;
-  mysql.tls_cert_file = options.tls_cert_file;
-  mysql.tls_key_file = options.tls_key_file;
-  auto questions = mysql_server::start(
-      std::move(mysql),
-      [&answers](const std::string& target, const std::string& sql) { return answers.answer(target, sql); });
-  if (!questions) return complain(questions.error());
+  ports both(served, options, faults.get());
+  listening = &both;
+  if (auto opened = both.open(); !opened) return complain(opened.error());
 
   std::unique_ptr<load_writer> load;
   if (options.write_rate > 0)
     load = std::make_unique<load_writer>(served, options.seed, options.write_rate, options.write_total,
                                          options.transaction_rows);
 
-  std::cout << "{\"grpc_port\":" << (*streams)->port() << ",\"mysql_port\":" << (*questions)->port() << "}"
-            << std::endl;
+  std::cout << "{\"grpc_port\":" << both.grpc_port() << ",\"mysql_port\":" << both.mysql_port() << "}" << std::endl;
+  if (faults) faults->start();
 
   int signal = 0;
-  sigwait(&ending, &signal);
+  for (;;) {
+    sigwait(&waited, &signal);
+    if (signal != SIGUSR1) break;
+    faults->signal();
+  }
   // A second signal ends it at once.
-  pthread_sigmask(SIG_UNBLOCK, &ending, nullptr);
+  pthread_sigmask(SIG_UNBLOCK, &waited, nullptr);
   if (load) load->stop();
-  (*streams)->stop();
-  (*questions)->stop();
+  if (faults) faults->stop();
+  both.close();
   if (!options.truth_file.empty())
     if (auto written = write_truth_file(served, options.truth_file); !written) {
       complain(written.error());

@@ -583,6 +583,10 @@ void block_all_signals() {
 
 }  // namespace
 
+void serve_mysql_client(int socket, const mysql_server_options& options, const mysql_handler& handler) {
+  client_session(socket, options, handler, nullptr, 1).run();
+}
+
 class mysql_server::impl {
  public:
   impl(mysql_server_options options, mysql_handler handler)

@@ -46,6 +46,10 @@ struct mysql_server_options {
   std::string tls_cert_file, tls_key_file;
 };
 
+/// Serves one client on a connected stream socket, without TLS, and returns when the client is gone or has to go: what a
+/// server does for each of its connections. The socket stays the caller's. Blocking; raises no SIGPIPE.
+void serve_mysql_client(int socket, const mysql_server_options& options, const mysql_handler& handler);
+
 /// A running server: one thread accepts, one more serves each connection. Speaks handshake v10,
 /// mysql_native_password, COM_QUERY (text protocol), COM_INIT_DB, COM_PING and COM_QUIT; everything else gets
 /// error 1047.

@@ -123,6 +123,11 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
       ("truth", "At the end, write every row that then exists as JSON lines", cxxopts::value<texts>(),
        "FILE")                                                                                    //
       ("all-types", "Also a table all_types with a column of every MySQL type")                   //
+      ("row-image", "binlog_row_image of the database: full (default) or noblob", cxxopts::value<texts>(),
+       "IMAGE")                                                                                        //
+      ("partial-json", "binlog_row_value_options=PARTIAL_JSON: changed JSON as an expression")         //
+      ("faults", "What goes wrong, where and when, as JSON lines (see docs/local-branch.md)", cxxopts::value<texts>(),
+       "FILE")                                                                                         //
       ("with-internal-tables", "Also a view, a sequence and a table put aside by an online DDL")  //
       ("tablet-types", "Which tablets exist (default primary,replica,rdonly)", cxxopts::value<texts>(),
        "LIST")                                                                                       //
@@ -159,12 +164,19 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
     read.text("tls-cert", o.tls_cert_file);
     read.text("tls-key", o.tls_key_file);
     read.text("truth", o.truth_file);
+    read.text("faults", o.faults_file);
     std::string types;
     read.text("tablet-types", types);
     read_tablet_types(types, out);
     o.recordings = read.list("replay");
     o.internal_tables = given.count("with-internal-tables") > 0;
     o.all_types = given.count("all-types") > 0;
+    std::string image = "full";
+    read.text("row-image", image);
+    if (image != "full" && image != "noblob")
+      out.problems.push_back("--row-image " + image + ": expected full or noblob.");
+    o.images.noblob = image == "noblob";
+    o.images.partial_json = given.count("partial-json") > 0;
     if (given.count("keyspace") == 0 && o.recordings.empty())
       out.problems.push_back("Nothing to serve: give --keyspace NAME:SHARDS or --replay FILE.");
     if (o.write_total > 0 && o.write_rate <= 0) out.problems.push_back("--write-total needs --write-rate.");

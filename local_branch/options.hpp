@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "local_branch/row_images.hpp"
+
 namespace psource::local_branch {
 
 struct program_options {
@@ -26,10 +28,12 @@ struct program_options {
   std::string tls_cert_file, tls_key_file;
   std::vector<std::string> recordings;
   std::string truth_file;
+  std::string faults_file;
   /// Numbers of topodata.TabletType.
   std::set<int> tablet_types{1, 2, 3};
   bool internal_tables = false;
   bool all_types = false;
+  row_image_options images;
 };
 
 /// What the arguments ask for: options, or a text for the user.

@@ -298,10 +298,11 @@ result<void> add_recording(branch& target, const std::string& file) {
     }
   }
   for (const auto& change : read.reshards()) {
-    const keyspace& ks = *target.find(change.keyspace);
-    auto made = std::make_shared<handover>();
-    for (const auto& name : change.from) made->participants.push_back(ks.find_shard(name));
-    for (const auto& name : change.to) made->successors.push_back(ks.find_shard(name));
+    keyspace& ks = *target.find(change.keyspace);
+    handover found;
+    for (const auto& name : change.from) found.participants.push_back(ks.find_shard(name));
+    for (const auto& name : change.to) found.successors.push_back(ks.find_shard(name));
+    const handover* made = ks.add_handover(std::move(found));
     for (shard* participant : made->participants) participant->handed_over = made;
   }
   return {};

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "local_branch/replay.hpp"
+#include "local_branch/row_images.hpp"
 
 namespace psource::local_branch {
 namespace {
@@ -51,6 +52,10 @@ row_values key_values(const table_schema& schema, const row_values& row) {
   return key;
 }
 
+bool is_journal(const transaction& t) {
+  return t.journal != nullptr || (t.recorded && t.recorded->journal);
+}
+
 }  // namespace
 
 shard_stream::shard_stream(vstream_session& session, shard& source, const binlogdata::ShardGtid& begin)
@@ -73,6 +78,9 @@ shard_stream::shard_stream(vstream_session& session, shard& source, const binlog
   fields_sent_.resize(tables.size());
   for (std::size_t t = 0; t < tables.size(); ++t)
     matched_[t] = tables[t].schema.kind != table_kind::view && session_.matches(tables[t].schema.name);
+  partial_images_.resize(tables.size());
+  for (std::size_t t = 0; t < tables.size(); ++t)
+    partial_images_[t] = session_.options_.images.apply_to(tables[t].schema);
   rebuild_entry();
 }
 
@@ -83,14 +91,14 @@ stream_status shard_stream::prepare() {
     if (!have) return {code_internal, have.error().message};
     std::shared_lock lock(shard_.mutex());
     const auto at = shard_.locate(*have);
-    if (!at) {
+    if (!at || !have->contains(shard_.purged())) {
       search();
       return {};
     }
     next_ = *at;
     positioned_ = true;
     past_handover_ = shard_.handed_over != nullptr && next_ == shard_.log_size() && next_ > 0 &&
-                     shard_.at(next_ - 1).recorded && shard_.at(next_ - 1).recorded->journal;
+                     is_journal(shard_.at(next_ - 1));
     if (!keyspace_.recorded() && !(shard_.executed(next_) == *have)) start_ = *have;
   }
   if (!request_.gtid().empty() && unfinished_.empty()) {
@@ -193,6 +201,8 @@ void shard_stream::begin_next_table() {
     phase_ = phase::fast_forward;
     snapshot_ = shard_.log_size();
     if (!keyspace_.recorded()) {
+      // A copy from the beginning starts behind the journal of a shard that was replaced, and never leaves it.
+      past_handover_ = shard_.handed_over != nullptr;
       next_ = snapshot_;
     } else {
       const auto& recorded = shard_.tables()[plan_[plan_at_]].recorded;
@@ -206,12 +216,14 @@ void shard_stream::begin_next_table() {
 }
 
 bool shard_stream::handing_over() const {
-  return phase_ == phase::running && !past_handover_ && shard_.handed_over != nullptr &&
-         next_ >= shard_.log_size();
+  return at_journal_ || (phase_ == phase::running && !past_handover_ && shard_.handed_over != nullptr &&
+         next_ >= shard_.log_size());
 }
 
 bool shard_stream::produce(byte_buffer& out) {
   for (;;) {
+    // Whatever it was about to do, a copy included, ends here: vtgate goes on with the successors' positions alone.
+    if (at_journal_) return false;
     switch (phase_) {
       case phase::searching:
         return false;
@@ -242,9 +254,11 @@ bool shard_stream::produce(byte_buffer& out) {
         phase_ = phase::table_begin;
         continue;
       case phase::table_begin:
+        session_.last_is_copy_ = true;
         send_table_begin(out);
         return true;
       case phase::table_position: {
+        session_.last_is_copy_ = true;
         phase_ = phase::table_rows;
         const std::string before = gtid_;
         std::shared_lock lock(shard_.mutex());
@@ -255,6 +269,7 @@ bool shard_stream::produce(byte_buffer& out) {
         return true;
       }
       case phase::table_rows:
+        session_.last_is_copy_ = true;
         send_rows(out);
         return true;
       case phase::copy_completed:
@@ -308,11 +323,13 @@ void shard_stream::append_field(byte_buffer& out, std::size_t t, std::int64_t ti
 bool shard_stream::send_transaction(byte_buffer& out) {
   std::shared_lock lock(shard_.mutex());
   const transaction& t = shard_.at(next_);
+  if (is_journal(t) && !session_.journals_) {
+    ++next_;
+    at_journal_ = shard_.handed_over != nullptr && !past_handover_;
+    return false;
+  }
+  session_.last_is_copy_ = false;
   if (t.recorded) {
-    if (t.recorded->journal && !session_.journals_) {
-      ++next_;
-      return false;
-    }
     send_recorded(out, t);
     return true;
   }
@@ -332,6 +349,7 @@ void shard_stream::send_generated(byte_buffer& out, const transaction& t) {
   const std::int64_t time_ns = t.time_ns != 0 ? t.time_ns : 1'000'000'000;
   if (!in_transaction_) append_event(out, binlogdata::BEGIN, time_ns, 0, {}, meta.view());
   in_transaction_ = true;
+  if (t.journal != nullptr) append_journal(out, t, time_ns, meta.view());
   append_changes(out, t, meta.view());
   if (change_ < t.changes.size()) return;
   change_ = 0;
@@ -340,6 +358,27 @@ void shard_stream::send_generated(byte_buffer& out, const transaction& t) {
   session_.append_vgtid(out, *this);
   append_event(out, binlogdata::COMMIT, time_ns, 0, {}, meta.view());
   in_transaction_ = false;
+}
+
+void shard_stream::append_journal(byte_buffer& out, const transaction& t, std::int64_t time_ns,
+                                  std::string_view meta) const {
+  binlogdata::Journal journal;
+  journal.set_id(static_cast<std::int64_t>(hash_of(shard_.name()) >> 1));
+  journal.set_migration_type(binlogdata::SHARDS);
+  journal.set_local_position(shard_.position(next_));
+  for (const shard* successor : t.journal->successors) {
+    auto* entry = journal.add_shard_gtids();
+    entry->set_keyspace(keyspace_.name());
+    entry->set_shard(successor->name());
+    std::shared_lock lock(successor->mutex());
+    entry->set_gtid(successor->begin_position());
+  }
+  for (const shard* participant : t.journal->participants) {
+    auto* entry = journal.add_participants();
+    entry->set_keyspace(keyspace_.name());
+    entry->set_shard(participant->name());
+  }
+  append_event(out, binlogdata::JOURNAL, time_ns, 8, journal.SerializeAsString(), meta);
 }
 
 void shard_stream::append_changes(byte_buffer& out, const transaction& t, std::string_view meta) {
@@ -363,16 +402,25 @@ void shard_stream::append_changes(byte_buffer& out, const transaction& t, std::s
       const change& c = t.changes[change_];
       if (c.table != first.table || c.kind != first.kind) break;
       event_.clear();
-      const auto image = [&](std::uint32_t field, std::uint32_t version) {
+      const auto image = [&](std::uint32_t version) {
         char* const at = row_.reserve(definition.rows->max_size());
         const char* const end = definition.rows->write(at, c.id, version, row_text::binlog);
-        const std::string_view bytes(at, static_cast<std::size_t>(end - at));
-        event_.bytes(field, bytes);
-        rows += bytes.size();
+        return std::string_view(at, static_cast<std::size_t>(end - at));
       };
-      if (c.kind != change_kind::insert) image(1, c.kind == change_kind::update ? c.version - 1 : c.version);
-      if (c.kind != change_kind::remove) image(2, c.version);
+      const std::uint32_t version_before = c.kind == change_kind::update ? c.version - 1 : c.version;
+      if (partial_images_[first.table]) {
+        std::optional<row_values> before, after;
+        if (c.kind != change_kind::insert) before = read_row(image(version_before));
+        if (c.kind != change_kind::remove) after = read_row(image(c.version));
+        append_row_change(event_, definition.schema, before ? &*before : nullptr, after ? &*after : nullptr,
+                          session_.options_.images);
+      } else {
+        if (c.kind != change_kind::insert) event_.bytes(1, image(version_before));
+        if (c.kind != change_kind::remove) event_.bytes(2, image(c.version));
+      }
+      rows += event_.size();
       changes_.bytes(2, event_.view());
+      ++session_.rows_sent_;
       statement_end = c.ends_statement;
       ++change_;
     }
@@ -409,6 +457,7 @@ void shard_stream::send_recorded(byte_buffer& out, const transaction& t) {
       binlogdata::VEvent row = recorded.event;
       row.mutable_row_event()->set_table_name(wire_name(row.row_event().table_name()));
       const auto bytes = row.SerializeAsString();
+      session_.rows_sent_ += static_cast<std::uint64_t>(row.row_event().row_changes_size());
       out.bytes(1, bytes);
       sent += bytes.size();
       continue;
@@ -469,6 +518,7 @@ void shard_stream::send_table_begin(byte_buffer& out) {
 }
 
 void shard_stream::append_copy_row(byte_buffer& out, std::string_view row) {
+  ++session_.rows_sent_;
   const std::size_t after = 1 + varint_size(row.size()) + row.size();
   const std::size_t body =
       copy_head_.size() + 1 + varint_size(after) + after + (copy_tail_.size() - tail_.size());

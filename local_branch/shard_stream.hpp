@@ -39,6 +39,8 @@ class shard_stream {
   std::string_view tail() const { return tail_.view(); }
   const binlogdata::ShardGtid& request() const { return request_; }
   shard& source() const { return shard_; }
+  /// Its call asked for this table of this shard.
+  bool reads(std::size_t t) const { return matched_[t]; }
 
  private:
   enum class phase : std::uint8_t {
@@ -68,6 +70,7 @@ class shard_stream {
   bool send_transaction(byte_buffer& out);
   void send_generated(byte_buffer& out, const transaction& t);
   void send_recorded(byte_buffer& out, const transaction& t);
+  void append_journal(byte_buffer& out, const transaction& t, std::int64_t time_ns, std::string_view meta) const;
   void append_changes(byte_buffer& out, const transaction& t, std::string_view meta);
   void send_table_begin(byte_buffer& out);
   void send_rows(byte_buffer& out);
@@ -90,6 +93,8 @@ class shard_stream {
   phase phase_ = phase::running;
   bool in_transaction_ = false;
   bool copied_ = false;
+  /// It has come to the journal of its shard's reshard.
+  bool at_journal_ = false;
   /// It began behind the end of a resharded shard: like vtgate's, it never learns of the successors.
   bool past_handover_ = false;
 
@@ -103,6 +108,8 @@ class shard_stream {
   /// Where in transaction next_ the next response goes on.
   std::size_t change_ = 0;
   std::vector<bool> matched_;
+  /// Tables whose changes are not always sent whole.
+  std::vector<bool> partial_images_;
   /// Tables whose copy has not begun: their changes will be part of the copy.
   std::vector<bool> not_begun_;
   /// The FIELD event that was sent last in this phase, by table; nullptr = none.

@@ -3,7 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace psource::local_branch {
@@ -12,6 +14,16 @@ namespace psource::local_branch {
 /// "ffc0-". `count` must be in 1 … 65,536.
 std::vector<std::string> shard_names(std::size_t count);
 
+/// A piece of the space of keyspace ids, as 65536ths of it: begin <= key < end.
+struct key_range {
+  std::uint32_t begin = 0;
+  std::uint32_t end = 65536;
+  bool contains(std::uint32_t key) const { return begin <= key && key < end; }
+};
+
+/// Reads "-", "-80", "40-80", "ffc0-" (up to four digits on each side); nullopt for any other text and for empty ranges.
+std::optional<key_range> parse_key_range(std::string_view name);
+
 /// Spreads ids over shards. Every run of `shards` neighbouring ids has one id on each shard, in an order that
 /// a hash of the run decides: so a shard's ids can be walked in order without looking at the others',
 /// whatever their number.
@@ -19,6 +31,12 @@ class row_layout {
  public:
   row_layout(std::uint64_t seed, std::size_t shards);
 
+  /// Where an id lies in the space of keyspace ids: within the equal range that has the number shard_of(id). So ranges can
+  /// be split and merged.
+  std::uint32_t key_of(std::int64_t id) const;
+  /// The number of the equal range that a key lies in, and where the range with a number begins.
+  std::size_t number_of(std::uint32_t key) const;
+  std::uint32_t begin_of(std::size_t number) const;
   /// The shard of an id (ids begin at 1).
   std::size_t shard_of(std::int64_t id) const;
   /// The shard's smallest id that is greater than `after` (which is at least 0).

@@ -2,6 +2,7 @@
 #include "local_branch/sql_answers.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <ctime>
 #include <map>
@@ -164,7 +165,7 @@ void put_table(record& out, const keyspace& ks, const table& t) {
   // MySQL's guess is one shard's.
   out["table_rows"] = t.schema.kind == table_kind::view
                           ? cell()
-                          : cell(std::to_string(t.row_count / static_cast<std::int64_t>(ks.shards().size())));
+                          : cell(std::to_string(t.row_count / static_cast<std::int64_t>(std::max<std::size_t>(ks.serving_shards().size(), 1))));
 }
 
 void put_column(record& out, const table_schema& schema, std::size_t number) {
@@ -230,8 +231,7 @@ mysql_reply sql_answers::shards() const {
   mysql_result out;
   out.columns = {"Shards"};
   for (const auto& [name, ks] : source_.keyspaces())
-    for (const auto& s : ks->shards())
-      if (s->serving) out.rows.push_back({name + "/" + s->name()});
+    for (const shard* s : ks->serving_shards()) out.rows.push_back({name + "/" + s->name()});
   return out;
 }
 
@@ -248,8 +248,7 @@ mysql_reply sql_answers::tablets() const {
                  "State", "Alias",    "Hostname", "PrimaryTermStartTime"};
   std::size_t number = 100;
   for (const auto& [name, ks] : source_.keyspaces()) {
-    for (const auto& s : ks->shards()) {
-      if (!s->serving) continue;
+    for (const shard* s : ks->serving_shards()) {
       for (const int type : tablet_types_) {
         std::string digits = std::to_string(number + static_cast<std::size_t>(type) - 1);
         const char* word = type == 1 ? "PRIMARY" : type == 2 ? "REPLICA" : "RDONLY";
@@ -265,19 +264,85 @@ mysql_reply sql_answers::tablets() const {
 
 mysql_reply sql_answers::positions(const std::string& target) const {
   auto at = resolve(target);
-  if (at.ks != nullptr && at.where == nullptr && at.ks->shards().size() == 1)
-    at.where = at.ks->shards().front().get();
+  if (at.ks != nullptr && at.where == nullptr) {
+    const auto serving = at.ks->serving_shards();
+    if (serving.size() == 1) at.where = serving.front();
+  }
   if (at.where == nullptr)
     return refuse(1105, "HY000",
                   "VT09006: a keyspace and a shard must be chosen first, as with USE `ks/-80`");
   std::string executed;
+  std::string purged;
   {
     std::shared_lock lock(at.where->mutex());
+    purged = at.where->purged().to_string(",\n");
     executed = at.where->executed(at.where->log_size()).to_string(",\n");
   }
   mysql_result out;
   out.columns = {"@@global.gtid_purged", "@@global.gtid_executed"};
-  out.rows.push_back({std::string(), std::move(executed)});
+  out.rows.push_back({std::move(purged), std::move(executed)});
+  return out;
+}
+
+/// "select 0, `a`, `b` from `t` where `id` = 7 union all select 1, …" on one shard: values as a copy has them, and no
+/// row for a key that is not there.
+mysql_reply sql_answers::rows_by_key(const std::string& target, const std::string& sql) const {
+  const auto unsupported = [](const std::string& why) {
+    return refuse(1235, "42000", "this branch answers only selects of rows by their key: " + why);
+  };
+  const auto at = resolve(target);
+  if (at.where == nullptr) return unsupported("no shard is chosen, as with USE `ks/-80`");
+  const keyspace& ks = *at.ks;
+  if (ks.recorded()) return unsupported("a recording has no rows to look up");
+  const auto tokens = tokens_of(sql);
+  mysql_result out;
+  std::size_t i = 0;
+  const auto take = [&](const char* word) { return i < tokens.size() && tokens[i].is(word) && ++i > 0; };
+  for (bool first = true; i < tokens.size(); first = false) {
+    if (!first && !(take("union") && take("all"))) return unsupported("what follows the first select");
+    if (!take("select") || i >= tokens.size()) return unsupported("select is missing");
+    std::vector<std::string> names{tokens[i++].value};
+    while (take(",") && i < tokens.size()) names.push_back(tokens[i++].value);
+    if (!take("from") || i >= tokens.size()) return unsupported("from is missing");
+    const auto number = ks.find_table(tokens[i++].value);
+    if (!number || !ks.tables()[*number].rows)
+      return refuse(1146, "42S02", "Table '" + tokens[i - 1].value + "' doesn't exist");
+    const auto& definition = ks.tables()[*number];
+    if (!take("where") || !take("id") || !take("=")) return unsupported("where `id` = … is missing");
+    const bool negative = take("-");
+    std::int64_t id = 0;
+    if (i >= tokens.size()) return unsupported("the key is missing");
+    const std::string& digits = tokens[i++].value;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), id);
+    if (error != std::errc() || end != digits.data() + digits.size())
+      return unsupported("a key that is no number");
+    if (negative) id = -id;
+    if (first) out.columns = names;
+    if (names.size() != out.columns.size())
+      return refuse(1222, "21000", "The used SELECT statements have a different number of columns");
+    std::vector<std::size_t> wanted;
+    for (std::size_t n = 1; n < names.size(); ++n) {
+      const auto& columns = definition.schema.columns;
+      const auto found =
+          std::find_if(columns.begin(), columns.end(), [&](const column& c) { return c.name == names[n]; });
+      if (found == columns.end())
+        return refuse(1054, "42S22", "Unknown column '" + names[n] + "' in 'field list'");
+      wanted.push_back(static_cast<std::size_t>(found - columns.begin()));
+    }
+    std::optional<std::uint32_t> version;
+    {
+      std::shared_lock lock(at.where->mutex());
+      version = at.where->version_of(*number, id);
+    }
+    if (!version) continue;
+    byte_buffer buffer;
+    char* const begin = buffer.reserve(definition.rows->max_size());
+    const char* const row_end = definition.rows->write(begin, id, *version, row_text::mysql);
+    const auto values = read_row({begin, static_cast<std::size_t>(row_end - begin)});
+    std::vector<cell> row{names.front()};
+    for (const auto n : wanted) row.push_back((*values)[n]);
+    out.rows.push_back(std::move(row));
+  }
   return out;
 }
 
@@ -383,6 +448,9 @@ mysql_reply sql_answers::answer(const std::string& target, const std::string& sq
   if (begins(tokens, {"select"}) &&
       std::any_of(tokens.begin(), tokens.end(), [](const token& t) { return t.is("information_schema"); }))
     return from_information_schema(sql);
+  // The connector numbers the rows that it looks up from 0.
+  if (tokens.size() > 2 && tokens[0].is("select") && tokens[1].is("0") && tokens[2].is(","))
+    return rows_by_key(target, sql);
   return refuse(1235, "42000",
                 "this branch answers only what a source asks of it; not: " + sql.substr(0, 200));
 }

@@ -29,6 +29,7 @@ class sql_answers {
   mysql_reply tablets() const;
   mysql_reply keyspaces() const;
   mysql_reply positions(const std::string& target) const;
+  mysql_reply rows_by_key(const std::string& target, const std::string& sql) const;
   mysql_reply from_information_schema(const std::string& sql) const;
 
   const branch& source_;

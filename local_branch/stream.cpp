@@ -97,7 +97,7 @@ void vstream_session::fail_with(stream_status status) {
 }
 
 stream_status vstream_session::start(const branch& source, const vtgate::VStreamRequest& request,
-                                     clock::time_point) {
+                                     clock::time_point now) {
   heartbeat_interval_ = std::chrono::seconds(request.flags().heartbeat_interval());
   bare_table_names_ = request.flags().exclude_keyspace_from_table_name();
   stop_on_reshard_ = request.flags().stop_on_reshard();
@@ -162,13 +162,12 @@ stream_status vstream_session::start(const branch& source, const vtgate::VStream
         return {code_invalid_argument,
                 "if shards are unspecified, the Gtid value must be 'current' or empty; got: " +
                     compact_text(entry)};
-      for (const auto& s : ks->shards()) {
-        if (!s->serving) continue;
+      for (shard* s : ks->serving_shards()) {
         binlogdata::ShardGtid one;
         one.set_keyspace(ks->name());
         one.set_shard(s->name());
         one.set_gtid(entry.gtid());
-        resolved.emplace_back(s.get(), std::move(one));
+        resolved.emplace_back(s, std::move(one));
       }
       continue;
     }
@@ -215,6 +214,8 @@ stream_status vstream_session::start(const branch& source, const vtgate::VStream
   if (lost != shards_.end()) {
     // Not an end yet: vtgate looks for a better tablet first. What it will say then:
     const auto& entry = (*lost)->request();
+    const auto search = (*lost)->source().search();
+    if (search.count() > 0) search_end_ = now + search;
     status_ = {code_cancelled, "error starting stream from shard GTID " + compact_text(entry) +
                                    ": failed to find a " + tablet_type_text(tablet_type_) +
                                    " tablet for VStream in " + entry.keyspace() + "/" + entry.shard() +
@@ -227,6 +228,22 @@ bool vstream_session::matches(const std::string& name) const {
   for (const auto& rule : filter_->rules)
     if (rule.pattern ? std::regex_search(name, *rule.pattern) : rule.name == name) return true;
   return false;
+}
+
+bool vstream_session::reads(const std::string& keyspace, const std::string& shard,
+                            const std::string& table) const {
+  return std::any_of(shards_.begin(), shards_.end(), [&](const auto& s) {
+    const auto& from = s->source();
+    if (!keyspace.empty() && from.owner().name() != keyspace) return false;
+    if (!shard.empty() && from.name() != shard) return false;
+    if (table.empty()) return true;
+    const auto number = from.owner().find_table(table);
+    return number && s->reads(*number);
+  });
+}
+
+bool vstream_session::peeks() const {
+  return std::all_of(shards_.begin(), shards_.end(), [](const auto& s) { return s->request().gtid() == "current"; });
 }
 
 bool vstream_session::copy_complete() const {
@@ -251,7 +268,7 @@ bool vstream_session::hand_over() {
   if (stop_on_reshard_) return false;
   for (const auto& ending : shards_) {
     if (!ending->handing_over()) continue;
-    const auto plan = ending->source().handed_over;
+    const handover* plan = ending->source().handed_over;
     const auto stream_of = [&](const shard* wanted) {
       return std::find_if(shards_.begin(), shards_.end(),
                           [&](const auto& s) { return &s->source() == wanted; });
@@ -300,7 +317,10 @@ bool vstream_session::hand_over() {
       binlogdata::ShardGtid entry;
       entry.set_keyspace(successor->owner().name());
       entry.set_shard(successor->name());
-      entry.set_gtid(successor->initial_position);
+      {
+        std::shared_lock lock(successor->mutex());
+        entry.set_gtid(successor->begin_position());
+      }
       auto stream = std::make_unique<shard_stream>(*this, *successor, entry);
       stream->prepare();
       successor->subscribe(listener_);

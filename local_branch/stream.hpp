@@ -11,6 +11,7 @@
 
 #include "local_branch/branch.hpp"
 #include "local_branch/byte_buffer.hpp"
+#include "local_branch/row_images.hpp"
 #include "protocol/failure.hpp"
 #include "vtgate.pb.h"
 
@@ -29,6 +30,8 @@ struct stream_options {
   std::chrono::milliseconds tablet_search{90'000};
   /// A response ends after so many bytes of rows.
   std::size_t packet_size = 250'000;
+  /// What the binlog leaves out of rows. Recordings are sent as they are.
+  row_image_options images;
 };
 
 class shard_stream;
@@ -57,6 +60,15 @@ class vstream_session {
   std::optional<clock::time_point> deadline() const;
   /// Seconds; 0 = no heartbeats.
   std::chrono::seconds heartbeat_interval() const { return heartbeat_interval_; }
+  /// The call reads this table on this shard; an empty name stands for any.
+  bool reads(const std::string& keyspace, const std::string& shard, const std::string& table) const;
+  /// It began at "current" everywhere, as who only wants to know the positions does.
+  bool peeks() const;
+  /// Row changes and copied rows that were sent so far.
+  std::uint64_t rows_sent() const { return rows_sent_; }
+  /// The last response that held more than a heartbeat was part of a copy.
+  bool last_is_copy() const { return last_is_copy_; }
+
   /// Lets the listener hear of the commits to all shards of the call.
   void subscribe(const std::weak_ptr<commit_listener>& listener);
 
@@ -87,6 +99,8 @@ class vstream_session {
   int tablet_type_ = 1;
   std::weak_ptr<commit_listener> listener_;
   std::size_t turn_ = 0;
+  std::uint64_t rows_sent_ = 0;
+  bool last_is_copy_ = false;
   stream_status status_;
   bool ended_ = false;
   clock::time_point search_end_;

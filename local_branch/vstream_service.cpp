@@ -7,11 +7,13 @@
 #include <algorithm>
 #include <atomic>
 #include <climits>
+#include <deque>
 #include <fstream>
 #include <mutex>
 #include <sstream>
 #include <thread>
 
+#include "local_branch/shards.hpp"
 #include "local_branch/worker_pool.hpp"
 #include "protocol/base64.hpp"
 #include "vtgateservice.grpc.pb.h"
@@ -60,8 +62,13 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                    public std::enable_shared_from_this<call> {
  public:
   call(const branch& source, const stream_options& options, worker_pool& workers,
-       std::shared_ptr<buffer_pool> buffers)
-      : source_(source), options_(options), workers_(workers), buffers_(std::move(buffers)) {}
+       std::shared_ptr<buffer_pool> buffers, fault_injector* faults, grpc::CallbackServerContext& context)
+      : source_(source),
+        options_(options),
+        workers_(workers),
+        buffers_(std::move(buffers)),
+        faults_(faults),
+        context_(context) {}
 
   /// Begins; the call keeps itself alive until OnDone.
   void begin(vtgate::VStreamRequest request) {
@@ -104,20 +111,48 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       last_sent_ = clock::now();
       session_ = std::make_unique<vstream_session>(source_, request_, options_, last_sent_);
       session_->subscribe(weak_from_this());
+      if (faults_ != nullptr) faults_->subscribe(weak_from_this());
     }
     for (;;) {
       if (cancelled_.load()) return finish(grpc::Status(grpc::StatusCode::CANCELLED, "the client has gone"));
       const auto now = clock::now();
+      if (now < held_until_) {
+        arm_hold();
+        if (rest()) return;
+        continue;
+      }
+      if (!altered_.empty()) {
+        byte_buffer next = std::move(altered_.front());
+        altered_.pop_front();
+        held_until_ = now + pace_;
+        return send(std::move(next));
+      }
+      if (end_) return finish(*end_);
       byte_buffer response = buffers_->take();
       switch (session_->produce(response, now)) {
         case vstream_session::step::response:
-          return send(std::move(response));
+          if (faults_ == nullptr) return send(std::move(response));
+          switch (go_wrong(response)) {
+            case outcome::as_it_is:
+              return send(std::move(response));
+            case outcome::sent:
+              return;
+            case outcome::altered:
+              continue;
+          }
+          return;
         case vstream_session::step::ended:
           buffers_->give(std::move(response));
           return finish(grpc::Status(static_cast<grpc::StatusCode>(session_->status().code),
                                      session_->status().message));
         case vstream_session::step::idle:
           break;
+      }
+      if (faults_ != nullptr) {
+        response.clear();
+        const auto what = go_wrong(response);
+        if (what == outcome::sent) return;
+        if (what == outcome::altered) continue;
       }
       const auto interval = session_->heartbeat_interval();
       if (interval.count() > 0 && now >= last_sent_ + interval) {
@@ -126,13 +161,153 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       }
       buffers_->give(std::move(response));
       arm_timer();
-      std::lock_guard lock(mutex_);
-      if (!asked_again_) {
-        busy_ = false;
-        return;
-      }
-      asked_again_ = false;
+      if (rest()) return;
     }
+  }
+
+  /// Nothing to do; false when somebody has asked meanwhile.
+  bool rest() {
+    std::lock_guard lock(mutex_);
+    if (asked_again_) {
+      asked_again_ = false;
+      return false;
+    }
+    busy_ = false;
+    return true;
+  }
+
+  void arm_hold() {
+    if (held_until_ == clock::time_point::max() || hold_timer_ == held_until_) return;
+    hold_timer_ = held_until_;
+    workers_.post_at(held_until_, [weak = weak_from_this()] {
+      if (const auto held = weak.lock()) held->wake();
+    });
+  }
+
+  enum class outcome : std::uint8_t {
+    as_it_is,  ///< The response goes out as it was made.
+    sent,      ///< Something is on its way, or the call is over.
+    altered,   ///< What comes next is in altered_, held_until_ and end_.
+  };
+
+  /// Looks for a fault that is due; an empty response stands for none. The response is kept, changed or dropped.
+  outcome go_wrong(byte_buffer& response) {
+    call_view view;
+    view.reads = [this](const auto& keyspace, const auto& shard, const auto& table) {
+      return session_->reads(keyspace, shard, table);
+    };
+    view.copying = session_->last_is_copy();
+    view.peeks = session_->peeks();
+    view.rows = session_->rows_sent();
+    view.has_response = !response.empty();
+    vtgate::VStreamResponse whole;
+    if (view.has_response) whole.ParseFromArray(response.data(), static_cast<int>(response.size()));
+    auto head = transaction_head(whole);
+    view.has_transaction = head.has_value();
+    const auto fault = faults_->next(view, faults_had_);
+    if (!fault) {
+      if (!trickling_ || !view.has_response) return outcome::as_it_is;
+      alter_into_pieces(whole);
+      return outcome::altered;
+    }
+    switch (fault->kind) {
+      case fault_kind::close:
+        finish(grpc::Status::OK);
+        return outcome::sent;
+      case fault_kind::reset:
+        context_.TryCancel();
+        finish(grpc::Status(grpc::StatusCode::CANCELLED, "reset"));
+        return outcome::sent;
+      case fault_kind::stall:
+        held_until_ = fault->duration ? clock::now() + *fault->duration : clock::time_point::max();
+        if (view.has_response) altered_.push_back(std::move(response));
+        return outcome::altered;
+      case fault_kind::status:
+        finish(grpc::Status(static_cast<grpc::StatusCode>(fault->code), fault->message));
+        return outcome::sent;
+      case fault_kind::garbage: {
+        byte_buffer noise = garbage(fault->bytes);
+        send(std::move(noise));
+        return outcome::sent;
+      }
+      case fault_kind::oversized: {
+        send_oversized(fault->bytes);
+        return outcome::sent;
+      }
+      case fault_kind::trickle:
+        trickling_ = true;
+        pace_ = *fault->duration;
+        piece_ = fault->events;
+        alter_into_pieces(whole);
+        return outcome::altered;
+      case fault_kind::duplicate_begin:
+        altered_.push_back(serialized(*head));
+        altered_.push_back(std::move(response));
+        return outcome::altered;
+      case fault_kind::half_transaction:
+        altered_.push_back(serialized(*head));
+        end_ = grpc::Status(static_cast<grpc::StatusCode>(fault->code), fault->message);
+        return outcome::altered;
+      default:
+        return outcome::as_it_is;
+    }
+  }
+
+  /// Everything up to the middle of the rows of the first transaction that begins in the response.
+  static std::optional<vtgate::VStreamResponse> transaction_head(const vtgate::VStreamResponse& whole) {
+    int begin = 0;
+    while (begin < whole.events_size() && whole.events(begin).type() != binlogdata::BEGIN) ++begin;
+    std::vector<int> rows;
+    for (int i = begin; i < whole.events_size() && whole.events(i).type() != binlogdata::VGTID; ++i)
+      if (whole.events(i).type() == binlogdata::ROW) rows.push_back(i);
+    if (rows.empty()) return std::nullopt;
+    const int last = rows[(rows.size() - 1) / 2];
+    vtgate::VStreamResponse out;
+    for (int i = 0; i <= last; ++i) *out.add_events() = whole.events(i);
+    auto& changes = *out.mutable_events(last)->mutable_row_event()->mutable_row_changes();
+    if (changes.size() > 1 && rows.size() == 1) changes.DeleteSubrange((changes.size() + 1) / 2, changes.size() / 2);
+    return out;
+  }
+
+  static byte_buffer serialized(const google::protobuf::MessageLite& message) {
+    byte_buffer out;
+    out.append(message.SerializeAsString());
+    return out;
+  }
+
+  void alter_into_pieces(const vtgate::VStreamResponse& whole) {
+    vtgate::VStreamResponse piece;
+    for (const auto& event : whole.events()) {
+      *piece.add_events() = event;
+      if (static_cast<std::size_t>(piece.events_size()) < piece_) continue;
+      altered_.push_back(serialized(piece));
+      piece.Clear();
+    }
+    if (piece.events_size() > 0) altered_.push_back(serialized(piece));
+  }
+
+  /// Bytes that no decoder takes for a response.
+  static byte_buffer garbage(std::size_t size) {
+    byte_buffer out;
+    for (std::uint64_t i = 0; out.size() < size; ++i) {
+      const std::uint64_t word = mix(size + i);
+      out.append({reinterpret_cast<const char*>(&word), std::min<std::size_t>(sizeof word, size - out.size())});
+    }
+    out.data()[0] = '\x0f';  // a field of a wire type that does not exist
+    return out;
+  }
+
+  void send_oversized(std::size_t size) {
+    static const std::vector<char> zeroes(std::size_t{1} << 20);
+    std::vector<grpc::Slice> slices;
+    for (std::size_t left = size; left > 0;) {
+      const std::size_t part = std::min(left, zeroes.size());
+      slices.emplace_back(zeroes.data(), part, grpc::Slice::STATIC_SLICE);
+      left -= part;
+    }
+    last_sent_ = clock::now();
+    outgoing_ = grpc::ByteBuffer(slices.data(), slices.size());
+    StartWrite(&outgoing_);
   }
 
   void arm_timer() {
@@ -179,11 +354,22 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   const stream_options& options_;
   worker_pool& workers_;
   const std::shared_ptr<buffer_pool> buffers_;
+  fault_injector* const faults_;
+  grpc::CallbackServerContext& context_;
   vtgate::VStreamRequest request_;
   std::shared_ptr<call> self_;
   std::unique_ptr<vstream_session> session_;
   grpc::ByteBuffer outgoing_;
   clock::time_point last_sent_;
+  // What faults have made of the call.
+  std::vector<bool> faults_had_;
+  std::deque<byte_buffer> altered_;
+  std::optional<grpc::Status> end_;
+  clock::time_point held_until_ = clock::time_point::min();
+  clock::time_point hold_timer_ = clock::time_point::min();
+  std::chrono::milliseconds pace_{0};
+  std::size_t piece_ = 1;
+  bool trickling_ = false;
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> timer_armed_{false};
   std::mutex mutex_;
@@ -222,7 +408,7 @@ class service final
     if (!request.ParseFromString(joined))
       return new refused_call(
           grpc::Status(grpc::StatusCode::INTERNAL, "the request is not a VStreamRequest"));
-    auto made = std::make_shared<call>(source_, options_.streams, workers_, buffers_);
+    auto made = std::make_shared<call>(source_, options_.streams, workers_, buffers_, options_.faults, *context);
     made->begin(std::move(request));
     return made.get();
   }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "local_branch/faults.hpp"
 #include "local_branch/stream.hpp"
 #include "protocol/failure.hpp"
 
@@ -21,6 +22,8 @@ struct vstream_server_options {
   /// PEM files, both or neither; with them the port speaks TLS only.
   std::string tls_cert_file, tls_key_file;
   stream_options streams;
+  /// Null = none. Must outlive the server.
+  fault_injector* faults = nullptr;
 };
 
 /// A running server. Any number of concurrent calls; none has a thread of its own.

@@ -27,6 +27,21 @@ bool bit_is_set(std::string_view bits, std::int64_t index) {
   return (static_cast<unsigned char>(bits[static_cast<std::size_t>(index / 8)]) >> (index % 8)) & 1;
 }
 
+// Vitess makes paths of shards' names; a state could not tell others from those of another keyspace.
+bool can_be_shard(const shard_name& name) {
+  return !name.empty() && std::none_of(name.str().begin(), name.str().end(),
+                                       [](char c) { return c == '/' || (c >= 0 && c <= ' ') || c == 0x7f; });
+}
+
+// A text that is no position must not get into a state, where the next run would stumble over it.
+result<gtid_set> position_of(const shard_progress& told) {
+  auto position = gtid_set::parse_position(told.gtid);
+  if (!position)
+    return fail(error_code::response_malformed,
+                "The server tells a position of " + told.id.to_string() + " that is none: " + position.error().message);
+  return position;
+}
+
 // The after image leaves columns out (binlog_row_image=NOBLOB) or gives JSON as an expression over the old value.
 bool is_incomplete(const row_change_view& change) {
   if (!change.after.present) return false;
@@ -200,7 +215,13 @@ result<void> stream_session::remember_snapshot() {
   auto pending = assembler_.pending_position();
   if (!pending) return fail(std::move(pending.error()));
   const shard_progress* here = pending->find({spec_.keyspace, rows_shard_->shard});
-  rows_shard_->first_snapshot = here != nullptr && !here->gtid.empty() ? here->gtid : rows_shard_->gtid;
+  if (here == nullptr || here->gtid.empty() || here->gtid == "current") {
+    rows_shard_->first_snapshot = rows_shard_->gtid;
+    return {};
+  }
+  auto position = position_of(*here);
+  if (!position) return fail(std::move(position.error()));
+  rows_shard_->first_snapshot = here->gtid;
   return {};
 }
 
@@ -422,14 +443,17 @@ result<void> stream_session::take_change(const row_change_view& change, const st
     context.copied = copied || (whole != nullptr && !deleted);
     if (copied) {
       if (target.snapshot_cursor == 0) {
+        const bool again = std::exchange(rows_shard_->copy_rows_seen, true);
         // vtgate resumes a copy by itself when its query is cut off. Where that loses rows, the copy has to start over.
-        if (!table.resumable && std::exchange(rows_shard_->copy_rows_seen, true))
+        if (again && !table.resumable)
           return fail(failure{error_code::copy_time_limit,
                               "The server cut the copy of " + table.shape->id.to_string() + " on shard " +
                                   rows_shard_->shard.str() +
                                   ", which cannot be resumed: the table has no primary key that allows it.",
                               {},
                               table.shape->id});
+        // The same without a key to go on from: the server begins anew, and tells no deletion of the rows so far.
+        if (again && spec_.kind == stream_kind::copy && rows_shard_->lastpks.empty()) rows_shard_->restarted = true;
         target.snapshot_cursor = std::max(cursor.cdc_cursor + 1, clock_->server_microseconds());
         auto remembered = remember_snapshot();
         if (!remembered) return remembered;
@@ -519,16 +543,17 @@ result<bool> stream_session::take_boundary(batch& out) {
   return std::all_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard.copied; });
 }
 
-// Before anything moves: a text that is no position must not get into a state, where the next run would stumble over it.
+// Before anything moves.
 result<void> stream_session::take_positions(const vgtid& position) {
   for (const auto& progress : position.shards) {
-    if (progress.id.keyspace != spec_.keyspace || progress.gtid == "current") continue;
+    if (progress.id.keyspace != spec_.keyspace) continue;
     shard_slots* known = find_shard(progress.id.shard.str());
-    if (known != nullptr && known->position && known->gtid == progress.gtid) continue;
-    auto parsed = gtid_set::parse_position(progress.gtid);
-    if (!parsed)
-      return fail(error_code::response_malformed, "The server tells a position of " + progress.id.to_string() +
-                                                      " that is none: " + parsed.error().message);
+    if (known == nullptr && !can_be_shard(progress.id.shard))
+      return fail(error_code::response_malformed,
+                  "The server tells a position of a shard with an impossible name: " + progress.id.to_string() + ".");
+    if (progress.gtid == "current" || (known != nullptr && known->position && known->gtid == progress.gtid)) continue;
+    auto parsed = position_of(progress);
+    if (!parsed) return fail(std::move(parsed.error()));
     if (known == nullptr) continue;
     known->gtid = progress.gtid;
     known->position = std::move(*parsed);
@@ -586,7 +611,7 @@ void stream_session::settle_cursors(shard_slots& shard, bool complete) {
       const auto lastpk = shard.lastpks.find(table.shape->id.table);
       // Not begun, or a copy that cannot be resumed: stored as not begun, or a kill now would skip rows.
       const bool resumes = table.resumable && lastpk != shard.lastpks.end();
-      cursor.position = resumes ? shard.gtid : std::string();
+      cursor.position = !resumes ? std::string() : shard.restarted ? shard.first_snapshot : shard.gtid;
       cursor.lastpk = resumes ? lastpk->second : std::string();
     }
     // In a copy only rows of the copy count: its catch-up may move on before the same row breaks it each time.

@@ -230,3 +230,132 @@ TEST_CASE("two servers never share a port, and a stopped one cuts its calls") {
   CHECK_FALSE(call.reader->Finish().ok());
   server->stop();
 }
+
+namespace {
+
+/// A server with faults, and what a client sees of one call.
+struct faulty {
+  explicit faulty(const std::string& lines) : b(1), ks(*b.add("k", 2)) {
+    ks.add_sbtest_tables(1, 6000);
+    auto made = fault_injector::make(b, parse_faults(lines).faults, {});
+    REQUIRE(made);
+    faults = std::move(*made);
+    faults->start();
+    vstream_server_options options;
+    options.faults = faults.get();
+    server = serve(b, std::move(options));
+    stub = connect(*server);
+  }
+  struct outcome {
+    folder have;
+    std::vector<std::string> kinds;
+    grpc::Status status;
+    bool copied = false;
+  };
+  /// Reads until the copy is over, the call ends, or (then it `cancels`) a response that cannot be decoded.
+  outcome copy(std::chrono::milliseconds limit = std::chrono::seconds(60), bool cancels = false) {
+    outcome out;
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + limit);
+    auto reader = stub->VStream(&context, copy_request("k", {"-80"}, {"sbtest1"}));
+    vtgate::VStreamResponse response;
+    while (!out.copied && reader->Read(&response)) {
+      out.have.take(grammar::responses{response});
+      for (const auto& event : response.events())
+        out.copied = out.copied || event.type() == binlogdata::COPY_COMPLETED;
+      for (const auto& line : grammar::reduce({response})) out.kinds.push_back(line);
+    }
+    if (out.copied || cancels) context.TryCancel();
+    out.status = reader->Finish();
+    return out;
+  }
+  branch b;
+  keyspace& ks;
+  std::unique_ptr<fault_injector> faults;
+  std::unique_ptr<vstream_server> server;
+  std::unique_ptr<vtgateservice::Vitess::Stub> stub;
+};
+
+}  // namespace
+
+TEST_CASE("calls are closed, reset, refused and stalled, as often as told, and go well afterwards") {
+  faulty here(
+      "{\"do\":\"close\",\"rows\":1000}\n"
+      "{\"do\":\"reset\",\"rows\":1001}\n"
+      "{\"do\":\"status\",\"rows\":2000,\"code\":\"ABORTED\",\"message\":\"so it is\"}\n"
+      "{\"do\":\"stall\",\"rows\":2001}");
+  const auto closed = here.copy();
+  CHECK(closed.status.ok());
+  CHECK_FALSE(closed.copied);
+  const auto reset = here.copy();
+  CHECK_FALSE(reset.status.ok());
+  CHECK_FALSE(reset.copied);
+  const auto refused = here.copy();
+  CHECK(refused.status.error_code() == grpc::StatusCode::ABORTED);
+  CHECK(refused.status.error_message() == "so it is");
+  CHECK(refused.have.changes >= 1000);
+  CHECK(refused.have.changes < 2000);
+  const auto stalled = here.copy(std::chrono::milliseconds(700));
+  CHECK(stalled.status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED);
+  CHECK_FALSE(stalled.copied);
+  const auto well = here.copy();
+  CHECK(well.copied);
+  CHECK(well.have.changes == 3000);
+}
+
+TEST_CASE("garbage and oversized messages stand in a response's place") {
+  for (const char* line : {"{\"do\":\"garbage\",\"rows\":1000,\"bytes\":100}",
+                           "{\"do\":\"oversized\",\"rows\":1000,\"bytes\":3000000}"}) {
+    faulty here(line);
+    // This client takes messages of any size, so it sees that the zeroes are no response.
+    const auto broken = here.copy(std::chrono::seconds(60), true);
+    CHECK_FALSE(broken.status.ok());
+    CHECK_FALSE(broken.copied);
+    const auto well = here.copy();
+    CHECK(well.copied);
+    CHECK(well.have.changes == 3000);
+  }
+}
+
+TEST_CASE("a trickle brings every event alone, a short stall only delays") {
+  faulty here(
+      "{\"do\":\"stall\",\"ms\":5}\n"
+      "{\"do\":\"trickle\",\"rows\":2900,\"ms\":0,\"events\":100}");
+  const auto all = here.copy();
+  CHECK(all.copied);
+  CHECK(all.have.changes == 3000);
+  CHECK(all.kinds.size() > 10);
+}
+
+TEST_CASE("transactions break off in the middle, or begin twice") {
+  faulty here(
+      "{\"do\":\"duplicate_begin\",\"phase\":\"binlog\"}\n"
+      "{\"do\":\"half_transaction\",\"phase\":\"binlog\",\"message\":\"half\"}");
+  shard& s = *here.ks.shards()[0];
+  auto request = copy_request("k", {}, {"sbtest1"});
+  add_shard(request, "k", "-80", s.position(1));
+  const auto write = [&] {
+    s.write(1, [&](shard::writer& w) {
+      for (std::int64_t run = 0; run < 6; ++run) w.update(0, s.id_near(run));
+    });
+  };
+  write();
+  write();
+  reading call(*here.stub, request);
+  std::vector<std::string> kinds;
+  std::vector<int> changes;
+  vtgate::VStreamResponse response;
+  while (call.reader->Read(&response)) {
+    for (const auto& line : grammar::reduce({response})) kinds.push_back(line);
+    folder part;
+    part.take(grammar::responses{response});
+    changes.push_back(static_cast<int>(part.changes));
+  }
+  const auto status = call.reader->Finish();
+  CHECK(kinds == std::vector<std::string>{"BEGIN FIELD[sbtest1] ROW*[sbtest1]",
+                                          "BEGIN FIELD[sbtest1] ROW*[sbtest1] VGTID COMMIT",
+                                          "BEGIN ROW*[sbtest1]"});
+  CHECK(changes == std::vector<int>{3, 6, 3});
+  CHECK(status.error_code() == grpc::StatusCode::UNAVAILABLE);
+  CHECK(status.error_message() == "half");
+}

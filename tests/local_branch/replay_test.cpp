@@ -197,7 +197,7 @@ TEST_CASE("one of two merged shards alone ends with INTERNAL, both together go o
     s->initial_position = position;
     (s->name() == "-80" ? merge->successors : merge->participants).push_back(s.get());
   }
-  for (shard* s : merge->participants) s->handed_over = merge;
+  for (shard* s : merge->participants) s->handed_over = merge.get();
   auto recorded = grammar::load_call("resume_merged_one.txt");
   recorded.request.mutable_vgtid()->mutable_shard_gtids(0)->set_gtid(position);
   driver alone(b, recorded.request);

@@ -1,0 +1,533 @@
+// The grammar of fault files, when faults happen, and what they do to the model: reshards, failovers, purges.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "local_branch/faults.hpp"
+#include "local_branch/load.hpp"
+#include "local_branch/sql_answers.hpp"
+#include "session_helper.hpp"
+
+using namespace psource::local_branch;
+using namespace session_helper;
+
+namespace {
+
+/// A call that reads one table of one shard.
+call_view view_of(const std::string& shard, std::uint64_t rows, bool has_response = true) {
+  call_view out;
+  out.reads = [shard](const std::string& keyspace, const std::string& on, const std::string& table) {
+    return (keyspace.empty() || keyspace == "k") && (on.empty() || on == shard) && (table.empty() || table == "sbtest1");
+  };
+  out.rows = rows;
+  out.has_response = has_response;
+  return out;
+}
+
+std::unique_ptr<fault_injector> inject(branch& b, const std::string& text, fault_injector::hooks hooks = {}) {
+  auto parsed = parse_faults(text);
+  REQUIRE(parsed.problems.empty());
+  auto made = fault_injector::make(b, std::move(parsed.faults), std::move(hooks));
+  REQUIRE(made);
+  (*made)->start();
+  return std::move(*made);
+}
+
+std::string kind_of(const std::optional<fault>& found) { return found ? to_string(found->kind) : "none"; }
+
+std::string shard_list(const binlogdata::VGtid& vgtid) {
+  std::string out;
+  for (const auto& entry : vgtid.shard_gtids()) out += (out.empty() ? "" : " ") + entry.shard();
+  return out;
+}
+
+vtgate::VStreamRequest resume(const keyspace& ks, const binlogdata::VGtid& vgtid) {
+  auto request = copy_request(ks.name(), {}, {"sbtest1"});
+  *request.mutable_vgtid() = vgtid;
+  return request;
+}
+
+const handover* plan(keyspace& ks, std::vector<std::string> from, std::vector<std::string> to, bool keep_old = true) {
+  auto made = ks.plan_reshard(from, to, keep_old);
+  REQUIRE(made);
+  return *made;
+}
+
+/// Rows by their key alone: a reshard moves them.
+std::map<std::string, std::string> without_shards(const std::map<std::string, std::string>& rows) {
+  std::map<std::string, std::string> out;
+  for (const auto& [key, row] : rows) CHECK(out.emplace(key.substr(key.find('/')), row).second);
+  return out;
+}
+
+std::map<std::string, std::string> serving_truth(const keyspace& ks) {
+  std::map<std::string, std::string> out;
+  for (const auto& [key, row] : truth_of(ks)) {
+    const shard* s = ks.find_shard(key.substr(0, key.find('/')));
+    if (s != nullptr && s->serving) out[key] = row;
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("a fault file is read line by line") {
+  const auto parsed = parse_faults(
+      "# what goes wrong\n"
+      "\n"
+      "{\"do\":\"status\",\"keyspace\":\"k\",\"shard\":\"-80\",\"table\":\"t\",\"phase\":\"copy\",\"rows\":100,"
+      "\"after_ms\":5,\"repeat\":3,\"code\":\"INTERNAL\",\"message\":\"no\"}\r\n"
+      "  {\"do\":\"reshard\",\"from\":[\"-80\"],\"to\":[\"-40\",\"40-80\"],\"keep_old\":false,\"on_signal\":true}\n"
+      "{\"do\":\"stall\"}\n"
+      "{\"do\":\"stall\",\"ms\":7,\"phase\":\"binlog\"}\n"
+      "{\"do\":\"purge\",\"keep\":2,\"search_ms\":100}\n"
+      "{\"do\":\"oversized\"}\n"
+      "{\"do\":\"half_transaction\",\"code\":1}");
+  CHECK(parsed.problems.empty());
+  REQUIRE(parsed.faults.size() == 7);
+  const auto& first = parsed.faults[0];
+  CHECK(first.kind == fault_kind::status);
+  CHECK(first.line == 3);
+  CHECK(first.keyspace == "k");
+  CHECK(first.shard == "-80");
+  CHECK(first.table == "t");
+  CHECK(first.phase == fault_phase::copy);
+  CHECK(first.rows == 100);
+  CHECK(first.after.count() == 5);
+  CHECK(first.repeat == 3);
+  CHECK(first.code == 13);
+  CHECK(first.message == "no");
+  CHECK(parsed.faults[1].from == std::vector<std::string>{"-80"});
+  CHECK(parsed.faults[1].to.size() == 2);
+  CHECK_FALSE(parsed.faults[1].keep_old);
+  CHECK(parsed.faults[1].on_signal);
+  CHECK_FALSE(parsed.faults[1].needs_call());
+  CHECK_FALSE(parsed.faults[2].duration);
+  CHECK(parsed.faults[2].repeat == 1);
+  CHECK(parsed.faults[3].duration->count() == 7);
+  CHECK(parsed.faults[4].keep == 2);
+  CHECK(parsed.faults[4].duration->count() == 100);
+  CHECK(parsed.faults[5].bytes == std::size_t{192} << 20);
+  CHECK(parsed.faults[6].code == 1);
+}
+
+TEST_CASE("every problem of a fault file is told with its line") {
+  const std::pair<const char*, const char*> wrong[] = {
+      {"nonsense", "not a JSON object"},
+      {"[]", "not a JSON object"},
+      {"{\"do\":\"close\"} x", "not a JSON object"},
+      {"{}", "\"do\" has to be one of close, reset"},
+      {"{\"do\":5}", "\"do\" has to be a text"},
+      {"{\"do\":\"close\",\"ms\":5}", "\"ms\" is nothing that close takes"},
+      {"{\"do\":\"close\",\"rows\":-1}", "\"rows\" has to be a whole number"},
+      {"{\"do\":\"close\",\"rows\":1.5}", "\"rows\" has to be a whole number"},
+      {"{\"do\":\"close\",\"rows\":99999999999999999999}", "\"rows\" has to be a whole number"},
+      {"{\"do\":\"close\",\"repeat\":0}", "\"repeat\" has to be a whole number from 1"},
+      {"{\"do\":\"close\",\"on_signal\":1}", "\"on_signal\" has to be true or false"},
+      {"{\"do\":\"close\",\"phase\":\"late\"}", "\"phase\" has to be"},
+      {"{\"do\":\"status\",\"code\":\"SOSO\"}", "\"code\" has to be a gRPC status"},
+      {"{\"do\":\"status\",\"code\":17}", "\"code\" has to be a gRPC status"},
+      {"{\"do\":\"garbage\",\"bytes\":0}", "\"bytes\" has to be"},
+      {"{\"do\":\"oversized\",\"bytes\":99999999999}", "more than a message can have"},
+      {"{\"do\":\"reshard\",\"from\":[],\"to\":[\"-\"]}", "\"from\" has to be a list of shards"},
+      {"{\"do\":\"reshard\",\"from\":[\"-\"],\"to\":[5]}", "\"to\" has to be a list of shards"},
+      {"{\"do\":\"reshard\",\"from\":[\"-\"],\"to\":[\"-\"],\"repeat\":2}", "a reshard happens once"},
+  };
+  for (const auto& [line, expected] : wrong) {
+    CAPTURE(line);
+    const auto parsed = parse_faults("\n" + std::string(line) + "\n");
+    CHECK(parsed.faults.empty());
+    REQUIRE_FALSE(parsed.problems.empty());
+    CHECK(parsed.problems[0].rfind("line 2: ", 0) == 0);
+    CHECK(parsed.problems[0].find(expected) != std::string::npos);
+  }
+  CHECK(parse_faults("x\n{}\n{\"do\":\"close\",\"a\":1,\"b\":2}").problems.size() == 4);
+  const std::string deep(100'000, '[');
+  CHECK(parse_faults("{\"do\":" + deep).problems.size() == 1);
+}
+
+TEST_CASE("reshards have to fit to the shards that will be there") {
+  branch b(1);
+  b.add("k", 2);
+  b.add("other", 4);
+  const auto refused = [&](const std::string& line) {
+    auto made = fault_injector::make(b, parse_faults(line).faults, {});
+    return made ? std::string() : made.error().message;
+  };
+  const std::string to_four = "{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":[\"-80\"],\"to\":[\"-40\",\"40-80\"]}";
+  CHECK(refused("{\"do\":\"close\",\"keyspace\":\"none\"}").find("no keyspace none") != std::string::npos);
+  CHECK(refused("{\"do\":\"reshard\",\"from\":[\"-80\"],\"to\":[\"-80\"]}").find("needs \"keyspace\"") != std::string::npos);
+  for (const char* ends : {"[\"-80\"],\"to\":[\"-40\"]", "[\"-80\"],\"to\":[\"-40\",\"30-80\"]",
+                           "[\"-80\"],\"to\":[\"-40\",\"50-80\"]", "[\"-80\"],\"to\":[\"nonsense\"]",
+                           "[\"-80\"],\"to\":[\"-40\",\"40-80\",\"40-80\"]"})
+    CHECK(refused("{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":" + std::string(ends) + "}")
+              .find("line 1: The keyspace k cannot be resharded: the new shards do not cover") == 0);
+  CHECK(refused("{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":[\"-40\"],\"to\":[\"-40\"]}").find("no shard -40") !=
+        std::string::npos);
+  // Each begins with what the ones before leave.
+  CHECK(refused(to_four + "\n{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":[\"40-80\",\"80-\"],\"to\":[\"40-\"]}") == "");
+  CHECK(refused(to_four).find("no shard -80") != std::string::npos);
+  const sql_answers answers(b, {1});
+  CHECK(std::get<mysql_result>(answers.answer("", "show vitess_shards")).rows.size() == 6);
+}
+
+TEST_CASE("faults of calls happen where, when and as often as they are told to") {
+  branch b(1);
+  b.add("k", 2);
+  std::vector<std::size_t> told;
+  fault_injector::hooks hooks;
+  hooks.told = [&](const fault& what) { told.push_back(what.line); };
+  const auto faults = inject(b,
+                             "{\"do\":\"close\",\"shard\":\"-80\",\"rows\":10,\"repeat\":2}\n"
+                             "{\"do\":\"reset\",\"table\":\"sbtest1\",\"phase\":\"copy\"}\n"
+                             "{\"do\":\"half_transaction\",\"shard\":\"80-\",\"rows\":20}\n"
+                             "{\"do\":\"garbage\",\"on_signal\":true}\n"
+                             "{\"do\":\"status\",\"phase\":\"peek\"}\n"
+                             "{\"do\":\"stall\",\"table\":\"other\"}",
+                             hooks);
+  std::vector<bool> first, second, third;
+  CHECK(kind_of(faults->next(view_of("-80", 9), first)) == "none");
+  CHECK(kind_of(faults->next(view_of("80-", 10), second)) == "none");
+  CHECK(kind_of(faults->next(view_of("-80", 10), first)) == "close");
+  CHECK(kind_of(faults->next(view_of("-80", 11), first)) == "none");
+  CHECK(kind_of(faults->next(view_of("-80", 11, false), third)) == "close");
+  third.clear();
+  CHECK(kind_of(faults->next(view_of("-80", 12), third)) == "none");
+  auto copying = view_of("80-", 0);
+  copying.copying = true;
+  CHECK(kind_of(faults->next(copying, second)) == "reset");
+  auto transaction = view_of("80-", 20);
+  CHECK(kind_of(faults->next(transaction, second)) == "none");
+  transaction.has_transaction = true;
+  CHECK(kind_of(faults->next(transaction, second)) == "half_transaction");
+  faults->signal();
+  CHECK(kind_of(faults->next(transaction, second)) == "garbage");
+  faults->signal();
+  CHECK(kind_of(faults->next(transaction, third)) == "none");
+  auto peek = view_of("80-", 0);
+  peek.peeks = true;
+  CHECK(kind_of(faults->next(peek, first)) == "status");
+  CHECK(told == std::vector<std::size_t>{1, 1, 2, 3, 4, 5});
+  faults->stop();
+}
+
+TEST_CASE("a call can set off a fault of the branch, and a fault that is not due yet waits") {
+  branch b(1);
+  keyspace& ks = *b.add("k", 2);
+  ks.add_sbtest_tables(1, 100);
+  const auto faults = inject(b,
+                             "{\"do\":\"failover\",\"shard\":\"80-\",\"rows\":5}\n"
+                             "{\"do\":\"close\",\"after_ms\":3600000}");
+  std::vector<bool> had;
+  CHECK_FALSE(faults->next(view_of("80-", 4), had));
+  CHECK(ks.find_shard("80-")->sources().size() == 1);
+  CHECK_FALSE(faults->next(view_of("80-", 5), had));
+  CHECK(ks.find_shard("80-")->sources().size() == 2);
+  CHECK(ks.find_shard("-80")->sources().size() == 1);
+}
+
+TEST_CASE("a signal sets off the next fault of the branch; restarts are asked for") {
+  branch b(1);
+  keyspace& ks = *b.add("k", 2);
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<std::string> told;
+  fault_injector::hooks hooks;
+  hooks.told = [&](const fault& what) {
+    std::lock_guard lock(mutex);
+    told.emplace_back(to_string(what.kind));
+    changed.notify_all();
+  };
+  std::atomic<std::int64_t> down{-1};
+  hooks.restart = [&](std::chrono::milliseconds time) { down = time.count(); };
+  const auto faults = inject(b,
+                             "{\"do\":\"purge\",\"on_signal\":true}\n"
+                             "{\"do\":\"reshard\",\"from\":[\"80-\"],\"to\":[\"80-c0\",\"c0-\"],\"on_signal\":true}\n"
+                             "{\"do\":\"restart\",\"ms\":7,\"on_signal\":true}",
+                             hooks);
+  const auto signal = [&](std::size_t expected) {
+    faults->signal();
+    std::unique_lock lock(mutex);
+    REQUIRE(changed.wait_for(lock, std::chrono::seconds(60), [&] { return told.size() == expected; }));
+  };
+  signal(1);
+  CHECK_FALSE(ks.find_shard("-80")->purged().empty());
+  CHECK(ks.serving_shards().size() == 2);
+  signal(2);
+  CHECK(ks.serving_shards().size() == 3);
+  signal(3);
+  CHECK(down == 7);
+  CHECK(told == std::vector<std::string>{"purge", "reshard", "restart"});
+}
+
+TEST_CASE("key ranges are read, and split the ids as the equal ranges do") {
+  CHECK(parse_key_range("-")->end == 65536);
+  CHECK(parse_key_range("-80")->end == 0x8000);
+  CHECK(parse_key_range("40-8080")->begin == 0x4000);
+  CHECK(parse_key_range("40-8080")->end == 0x8080);
+  for (const char* name : {"", "0", "80-80", "80-40", "8-", "123456-", "xx-", "-8g", "-4-8"}) CHECK_FALSE(parse_key_range(name));
+  for (const std::size_t count : {1, 2, 3, 16, 300}) {
+    const row_layout layout(7, count);
+    const auto names = shard_names(count);
+    for (std::int64_t id = 1; id < 3000; id += 7) {
+      const auto number = layout.shard_of(id);
+      CHECK(parse_key_range(names[number])->contains(layout.key_of(id)));
+      CHECK(layout.number_of(layout.key_of(id)) == number);
+    }
+  }
+}
+
+TEST_CASE("a split under way: the call goes on with the new shards, no row lost, none twice") {
+  branch b(3);
+  keyspace& ks = *b.add("k", 2);
+  ks.add_sbtest_tables(1, 2000);
+  const auto* split = plan(ks, {"-80"}, {"-40", "40-80"});
+  CHECK(ks.find_shard("-40") == nullptr);
+  transaction_source writes(b, 3);
+  driver call(b, copy_request("k", {"-80", "80-"}, {"sbtest1"}));
+  folder have;
+  have.take(call.take());
+  for (int i = 0; i < 200; ++i) writes.write(1, 100);
+  have.take(call.take());
+  const auto before = have.vgtid;
+  CHECK(shard_list(before) == "-80 80-");
+  for (int i = 0; i < 100; ++i) writes.write(1, 100);
+  REQUIRE(ks.reshard(*split));
+  CHECK_FALSE(ks.reshard(*split));
+  for (int i = 0; i < 400; ++i) writes.write(1, 100);
+  have.take(call.take());
+  CHECK(shard_list(have.vgtid) == "80- -40 40-80");
+  const auto truth = serving_truth(ks);
+  CHECK(truth.size() > 1500);
+  // The stream names the old shard's rows by the old shard until they change.
+  driver fresh(b, copy_request("k", {"-40", "40-80", "80-"}, {"sbtest1"}));
+  folder copied;
+  copied.take(fresh.take());
+  CHECK(copied.rows == truth);
+  std::map<std::string, std::string> moved;
+  for (const auto& [key, row] : have.rows) {
+    const auto id = key.substr(key.find('/'));
+    const bool old = key.rfind("-80/", 0) == 0;
+    if (!old) moved[id] = row;
+  }
+  for (const auto& [id, row] : moved) CHECK(without_shards(truth).at(id) == row);
+
+  const sql_answers answers(b, {1});
+  const auto shown = std::get<mysql_result>(answers.answer("", "show vitess_shards")).rows;
+  CHECK(shown.size() == 3);
+  CHECK(std::count(shown.begin(), shown.end(), std::vector<std::optional<std::string>>{"k/-80"}) == 0);
+
+  // The position from before the reshard leads to the same end.
+  driver late(b, resume(ks, before));
+  folder again;
+  again.take(late.take());
+  CHECK(shard_list(again.vgtid) == "80- -40 40-80");
+  CHECK(again.changes > 0);
+  // "current" on the old shard is past its journal and never leaves.
+  auto current = copy_request("k", {}, {"sbtest1"});
+  add_shard(current, "k", "-80", "current");
+  driver stuck(b, current);
+  folder there;
+  there.take(stuck.take());
+  CHECK(shard_list(there.vgtid) == "-80");
+}
+
+TEST_CASE("every row is in one of the new shards, and later reshards begin with them") {
+  branch b(5);
+  keyspace& ks = *b.add("k", 4);
+  ks.add_sbtest_tables(1, 3000);
+  const auto* wider = plan(ks, {"-40", "40-80", "80-c0"}, {"-60", "60-c0"});
+  const auto* back = plan(ks, {"-60", "60-c0", "c0-"}, {"-80", "80-"});
+  const auto* fine = plan(ks, {"80-"}, {"80-90", "90-a0a0", "a0a0-"});
+  transaction_source writes(b, 5);
+  std::size_t done = 0;
+  for (const auto* step : {wider, back, fine}) {
+    for (int i = 0; i < 300; ++i) done += writes.write(1, 100);
+    const auto before = without_shards(serving_truth(ks));
+    REQUIRE(ks.reshard(*step));
+    const auto after = serving_truth(ks);
+    CHECK(without_shards(after) == before);
+    std::size_t copied = 0;
+    for (shard* s : ks.serving_shards()) {
+      driver copy(b, copy_request("k", {s->name()}, {"sbtest1"}));
+      folder rows;
+      rows.take(copy.take());
+      CHECK(std::all_of(rows.rows.begin(), rows.rows.end(),
+                        [&](const auto& row) { return after.at(row.first) == row.second; }));
+      copied += rows.rows.size();
+    }
+    CHECK(copied == after.size());
+  }
+  for (int i = 0; i < 300; ++i) CHECK(writes.write(1, 100) > 0);
+  CHECK(ks.serving_shards().size() == 4);
+  std::size_t total = 0;
+  for (shard* s : ks.serving_shards()) {
+    CHECK(s->log_size() > 10);
+    total += s->log_size();
+  }
+  CHECK(done > 3000);
+  CHECK(total > 300);
+}
+
+TEST_CASE("a merge: one shard alone ends with INTERNAL, both together go on") {
+  branch b(9);
+  keyspace& ks = *b.add("k", 4);
+  ks.add_sbtest_tables(1, 400);
+  const auto* merge = plan(ks, {"-40", "40-80"}, {"-80"});
+  transaction_source writes(b, 9);
+  driver both(b, copy_request("k", {"-40", "40-80"}, {"sbtest1"}));
+  driver alone(b, copy_request("k", {"-40"}, {"sbtest1"}));
+  folder have;
+  have.take(both.take());
+  alone.take();
+  for (int i = 0; i < 50; ++i) writes.write(1, 100);
+  ks.reshard(*merge);
+  for (int i = 0; i < 50; ++i) writes.write(1, 100);
+  CHECK_FALSE(alone.take().empty());
+  CHECK(alone.last_step == vstream_session::step::ended);
+  CHECK(alone.session().status().code == 13);
+  CHECK(alone.session().status().message.find("not all journaling participants are in the stream") != std::string::npos);
+  have.take(both.take());
+  CHECK(shard_list(have.vgtid) == "-80");
+  CHECK(both.last_step == vstream_session::step::idle);
+}
+
+TEST_CASE("an old shard that is removed is refused; a call that has it open still comes over") {
+  branch b(2);
+  keyspace& ks = *b.add("k", std::size_t{1});
+  ks.add_sbtest_tables(1, 50);
+  const auto* split = plan(ks, {"-"}, {"-80", "80-"}, false);
+  driver open(b, copy_request("k", {"-"}, {"sbtest1"}));
+  folder have;
+  have.take(open.take());
+  const auto saved = have.vgtid;
+  ks.reshard(*split);
+  have.take(open.take());
+  CHECK(shard_list(have.vgtid) == "-80 80-");
+  driver late(b, resume(ks, saved));
+  CHECK(late.take().empty());
+  CHECK(late.last_step == vstream_session::step::ended);
+  CHECK(late.session().status().code == 9);
+  CHECK(late.session().status().message.find("shard provided in VGTID, -, not found in the k keyspace") !=
+        std::string::npos);
+}
+
+TEST_CASE("a copy that was under way ends at the journal; one that begins behind it never leaves the old shard") {
+  branch b(6);
+  keyspace& ks = *b.add("k", 2);
+  ks.add_sbtest_tables(1, 8000);
+  const auto* split = plan(ks, {"-80"}, {"-40", "40-80"});
+  driver call(b, copy_request("k", {"-80"}, {"sbtest1"}));
+  folder have;
+  have.take(call.take(3));
+  REQUIRE(have.vgtid.shard_gtids(0).table_p_ks_size() == 1);
+  ks.reshard(*split);
+  // The call that was open reads its snapshot to the end.
+  folder open;
+  open.take(call.take());
+  CHECK(have.changes + open.changes == 4000);
+  CHECK(shard_list(open.vgtid) == "-40 40-80");
+  driver resumed(b, resume(ks, have.vgtid));
+  folder rest;
+  rest.take(resumed.take());
+  CHECK(rest.changes == 0);
+  CHECK(shard_list(rest.vgtid) == "-40 40-80");
+  for (const auto& entry : rest.vgtid.shard_gtids()) CHECK(entry.table_p_ks_size() == 0);
+  driver fresh(b, copy_request("k", {"-80"}, {"sbtest1"}));
+  folder all;
+  all.take(fresh.take());
+  CHECK(all.changes == 4000);
+  CHECK(shard_list(all.vgtid) == "-80");
+}
+
+TEST_CASE("the journal is shown to those who ask for it") {
+  branch b(2);
+  keyspace& ks = *b.add("k", 2);
+  ks.add_sbtest_tables(1, 50);
+  const auto* split = plan(ks, {"-80"}, {"-40", "40-80"});
+  auto request = copy_request("k", {}, {"sbtest1"});
+  add_shard(request, "k", "-80", ks.shards()[0]->position(1));
+  request.mutable_flags()->set_include_reshard_journal_events(true);
+  driver call(b, request);
+  CHECK(call.take().empty());
+  ks.reshard(*split);
+  const auto sent = call.take();
+  const auto lines = grammar::reduce(sent);
+  REQUIRE(lines.size() >= 3);
+  CHECK(lines[0] == "BEGIN JOURNAL VGTID COMMIT");
+  CHECK(lines[1] == "BEGIN VGTID COMMIT");
+  const auto& journal = sent[0].events(1).journal();
+  CHECK(journal.migration_type() == binlogdata::SHARDS);
+  REQUIRE(journal.shard_gtids_size() == 2);
+  CHECK(journal.shard_gtids(1).shard() == "40-80");
+  CHECK(journal.shard_gtids(1).gtid() == ks.find_shard("40-80")->position(1));
+  REQUIRE(journal.participants_size() == 1);
+  CHECK(journal.participants(0).shard() == "-80");
+}
+
+TEST_CASE("after a failover the position has two servers and streams go on") {
+  branch b(4);
+  keyspace& ks = *b.add("k", std::size_t{1});
+  ks.add_sbtest_tables(1, 50);
+  shard& s = *ks.shards()[0];
+  const auto write = [&] { return s.write(1, [](shard::writer& w) { w.update(0, 7); }); };
+  driver call(b, copy_request("k", {"-"}, {"sbtest1"}));
+  folder have;
+  have.take(call.take());
+  write();
+  s.fail_over();
+  write();
+  have.take(call.take());
+  CHECK(have.rows == truth_of(ks));
+  const std::string gtid = have.vgtid.shard_gtids(0).gtid();
+  const auto expected = gtids::parse("MySQL56/" + s.sources().at(0) + ":1-2," + s.sources().at(1) + ":1-2");
+  CHECK(gtids::parse(gtid).value() == *expected);
+  CHECK(s.sources()[0] != s.sources()[1]);
+  driver late(b, resume(ks, have.vgtid));
+  write();
+  folder again;
+  again.take(late.take());
+  CHECK(again.changes == 1);
+}
+
+TEST_CASE("purged binary logs bring heartbeats, then CANCELED; the MySQL port tells") {
+  branch b(4);
+  keyspace& ks = *b.add("k", std::size_t{1});
+  ks.add_sbtest_tables(1, 50);
+  shard& s = *ks.shards()[0];
+  const auto write = [&] { return s.write(1, [](shard::writer& w) { w.update(0, 7); }); };
+  const std::string old = s.position(s.log_size());
+  write();
+  write();
+  const auto at = [&](const std::string& gtid) {
+    auto request = copy_request("k", {}, {"sbtest1"});
+    add_shard(request, "k", "-", gtid);
+    return request;
+  };
+  driver open(b, at(old));
+  s.purge(1, std::chrono::seconds(5));
+  CHECK(open.take().size() == 2);
+  driver lost(b, at(old));
+  CHECK(lost.take().empty());
+  CHECK(lost.last_step == vstream_session::step::idle);
+  lost.waited = std::chrono::seconds(4);
+  CHECK(lost.take().empty());
+  CHECK(lost.last_step == vstream_session::step::idle);
+  lost.waited = std::chrono::seconds(5);
+  CHECK(lost.take().empty());
+  CHECK(lost.last_step == vstream_session::step::ended);
+  CHECK(lost.session().status().code == 1);
+  CHECK(lost.session().status().message.find("failed to find a PRIMARY tablet for VStream in k/-") != std::string::npos);
+  driver kept(b, at(s.position(2)));
+  CHECK(kept.take().size() == 1);
+  driver copy(b, copy_request("k", {"-"}, {"sbtest1"}));
+  folder have;
+  have.take(copy.take());
+  CHECK(have.rows == truth_of(ks));
+  const sql_answers answers(b, {1});
+  const auto told = std::get<mysql_result>(
+      answers.answer("k/-", "select @@global.gtid_purged, @@global.gtid_executed"));
+  CHECK(told.rows[0][0] == s.sources()[0] + ":1-2");
+  CHECK(told.rows[0][1] == s.sources()[0] + ":1-3");
+}

@@ -1,0 +1,200 @@
+// One read of the real engine (coordinator, readers, emitter, ledger, planner, sessions) on a fake clock and schedule.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "actors/coordinator.hpp"
+#include "protocol/airbyte/state_input.hpp"
+#include "sync/planner.hpp"
+#include "tests/simulation/branch_model.hpp"
+#include "tests/simulation/random.hpp"
+#include "tests/simulation/scripted_output.hpp"
+#include "tests/simulation/stream_server.hpp"
+
+namespace psource::simulation {
+
+/// The simulated time: microseconds since 1970, never at a whole second (so that a commit time, which is one, tells a
+/// change from a copied row).
+struct simulated_time {
+  std::int64_t now_us = 1'700'000'000'000'137;
+  std::int64_t seconds() const { return now_us / 1'000'000; }
+};
+
+/// What goes wrong, and how often: per mille of the driver's steps unless it says otherwise.
+struct chaos {
+  // Of the streams.
+  unsigned cut = 0;
+  unsigned restart = 0;
+  unsigned mute = 0;
+  unsigned heartbeats_only = 0;
+  /// A server before v23: its events do not name their transaction.
+  bool old_server = false;
+  /// Percent of calls that never say COPY_COMPLETED.
+  unsigned hide_copy_completed = 0;
+  /// Percent of calls that end before their first event.
+  unsigned refuse = 0;
+  /// Streams are cut, restarted, muted or refused at most so often.
+  unsigned faults = 0;
+  // Of the database.
+  unsigned write = 0;
+  unsigned writes = 0;
+  std::uint32_t padding = 0;
+  unsigned fail_over = 0;
+  unsigned reshard = 0;
+  /// Reshards at most.
+  unsigned reshards = 0;
+  /// Also while tables are copied.
+  bool reshard_copies = false;
+  // Of the MySQL port: there is none; percent of questions that fail.
+  bool no_questions = false;
+  unsigned question_fails = 0;
+  // Of the output: percent of the steps in which it may write at all.
+  unsigned output_speed = 100;
+  std::size_t output_bytes = 1 << 20;
+  std::optional<std::size_t> break_at;
+  bool disk_full = false;
+  // Of the process.
+  std::optional<std::uint64_t> kill_at_step;
+  std::optional<std::uint64_t> stop_at_step;
+};
+
+struct run_settings {
+  std::vector<configured_stream> streams;
+  source_config config;
+  /// What is handed to --state.
+  std::string state_text;
+  /// While copies go on for longer, tables that are done catch up again.
+  std::chrono::milliseconds refresh_interval = std::chrono::hours(1);
+  /// Replicas: the peek sees more than the tablets that stream.
+  bool lagging = false;
+  chaos trouble;
+  /// Sees each call when it is opened; may end it.
+  std::function<void(class engine_run&, served_call&)> on_call;
+  /// Looks at the running engine after each step; may act.
+  std::function<void(class engine_run&)> on_step;
+  /// Changes the plan's input before planning.
+  std::function<void(plan_input&)> on_plan;
+};
+
+/// The MySQL port in a simulation: answers from the branch model, when the driver says so.
+class scripted_questions final : public branch_questions {
+ public:
+  explicit scripted_questions(branch_model& branch) : branch_(branch) {}
+
+  void ask_positions(const shard_id& shard, tablet_type tablet,
+                     std::function<void(result<server_positions>)> answer) override;
+  void ask_stops(std::vector<shard_id> shards,
+                 std::function<void(result<std::map<shard_id, gtid_set>>)> answer) override;
+  void ask_rows(row_lookup lookup, std::function<void(result<looked_up_rows>)> answer) override;
+
+  bool waiting() const { return !pending_.empty(); }
+  /// Answers the oldest question, with a failure if told so.
+  void answer(bool fails);
+  /// Forgets the questions of a process that is dead.
+  void close() { pending_.clear(); }
+
+  std::uint64_t asked = 0;
+
+ private:
+  branch_model& branch_;
+  std::deque<std::function<void(bool)>> pending_;
+};
+
+/// A position that the server has told of, and whose transaction was complete.
+using settled_positions = std::set<std::pair<std::string, std::string>>;
+
+struct run_report {
+  /// The plan itself was refused.
+  std::optional<failure> plan_failure;
+  std::optional<run_outcome> outcome;
+  bool killed = false;
+  bool stopped = false;
+  bool resharded = false;
+  std::uint64_t steps = 0;
+  unsigned faults = 0;
+  std::string transcript;
+  std::vector<emitted_bytes> emitted;
+  std::int64_t started_us = 0;
+  std::int64_t ended_us = 0;
+  /// Every call, in order.
+  std::vector<opened_call> calls;
+  std::map<shard_id, gtid_set> stops;
+  /// Shards that served at planning.
+  std::vector<std::string> serving;
+  /// Copies (shard, table) that started over: they end at the position where the first attempt began.
+  std::set<std::pair<std::string, std::size_t>> copies_restarted;
+  /// What was seen while it ran.
+  std::vector<std::string> violations;
+  std::size_t most_queued_bytes = 0;
+};
+
+class engine_run {
+ public:
+  engine_run(branch_model& branch, simulated_time& time, settled_positions& settled, chance_source& chance,
+             run_settings settings);
+  ~engine_run();
+
+  /// Plans and runs until the engine has ended, was killed, or does not end.
+  run_report run();
+
+  // For scenarios.
+  branch_model& branch() { return branch_; }
+  stream_server& server() { return *server_; }
+  scripted_output& out() { return *out_; }
+  simulated_time& time() { return time_; }
+  std::uint64_t step() const { return report_.steps; }
+  /// Calls opened so far.
+  std::size_t calls() const { return report_.calls.size(); }
+  std::int64_t elapsed_seconds() const { return (time_.now_us - report_.started_us) / 1'000'000; }
+  void stop(int signal);
+  /// Nothing is written while true.
+  bool output_stands_still = false;
+  /// Streams send nothing while true.
+  bool server_stands_still = false;
+  /// Events in a response; 0 = by chance.
+  std::size_t events_per_response = 0;
+  void kill() { kill_now_ = true; }
+
+ private:
+  struct machine;
+
+  bool one_step();
+  bool serve_one();
+  void trouble_a_call();
+  void write();
+  bool advance();
+  void check_memory();
+
+  branch_model& branch_;
+  simulated_time& time_;
+  settled_positions& settled_;
+  chance_source& chance_;
+  run_settings settings_;
+  run_report report_;
+  std::unique_ptr<machine> machine_;
+  std::shared_ptr<stream_server> server_;
+  std::shared_ptr<scripted_questions> questions_;
+  std::shared_ptr<scripted_output> out_;
+  unsigned writes_ = 0;
+  unsigned reshards_ = 0;
+  bool kill_now_ = false;
+  bool copies_planned_ = false;
+  // Copies of which rows were sent.
+  std::set<std::pair<std::string, std::size_t>> copies_begun_;
+};
+
+/// The definition of a model's table as discovery would find it.
+table_definition definition_of(const model_table& table);
+/// The stream of a model's table in a configured catalog.
+configured_stream configured(const model_table& table, sync_mode mode = sync_mode::incremental);
+
+}  // namespace psource::simulation

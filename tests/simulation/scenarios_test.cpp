@@ -1,0 +1,634 @@
+// Named cases of the simulation: each shows one promise, or holds one fault that was found and cured.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "protocol/airbyte/state_input.hpp"
+#include "protocol/vitess/cursor.hpp"
+#include "tests/simulation/engine_run.hpp"
+#include "tests/simulation/transcript_check.hpp"
+
+using namespace psource;
+using namespace psource::simulation;
+
+namespace {
+
+constexpr std::int64_t interval_us = 1'000'000;
+constexpr std::int64_t never = INT64_MAX;
+
+// A branch, what was delivered of it, and the settings of the next read.
+struct scene {
+  explicit scene(std::vector<model_table> tables = {{"t0", true}}, const std::vector<int>& boundaries = {},
+                 sync_mode mode = sync_mode::incremental)
+      : branch(tables, boundaries, chance), streams(streams_of(tables, mode)), check(branch, settled, streams) {
+    settings.streams = streams;
+    settings.config.checkpoint_interval = std::chrono::seconds(1);
+  }
+
+  static std::vector<configured_stream> streams_of(const std::vector<model_table>& tables, sync_mode mode) {
+    std::vector<configured_stream> all;
+    for (const auto& table : tables) all.push_back(configured(table, mode));
+    return all;
+  }
+
+  // One read from the last state; every invariant holds.
+  const run_report& read() {
+    if (settings.state_text.empty()) settings.state_text = check.state_text();
+    check.run_begins();
+    engine_run run(branch, time, settled, chance, settings);
+    report = run.run();
+    check.take(report, interval_us, settings.lagging);
+    for (const auto& what : check.violations()) FAIL_CHECK(what);
+    time.now_us += 5'000'000;
+    settings = {};
+    settings.streams = streams;
+    settings.config.checkpoint_interval = std::chrono::seconds(1);
+    return report;
+  }
+
+  void truth() {
+    check.compare_with_truth();
+    for (const auto& what : check.violations()) FAIL_CHECK(what);
+  }
+
+  model_shard& shard(const std::string& name = "-") { return *branch.find(name); }
+  void put(const std::vector<std::int64_t>& ids, const std::string& name = "-", std::size_t table = 0) {
+    std::vector<row_key> keys;
+    for (const auto id : ids) keys.emplace_back(table, id);
+    branch.put(shard(name), time.seconds(), keys);
+  }
+  const std::string& position(std::size_t index, const std::string& name = "-") {
+    return shard(name).position_text(index);
+  }
+  std::string now(const std::string& name = "-") { return position(shard(name).log.size(), name); }
+
+  std::map<std::string, table_cursor> state(std::size_t stream = 0) {
+    std::vector<stream_id> ids;
+    for (const auto& each : streams) ids.push_back(each.id);
+    std::map<std::string, table_cursor> cursors;
+    const auto saved = parse_state(check.state_text(), ids);
+    REQUIRE(saved);
+    const auto found = saved->streams.find(streams[stream].id);
+    if (found != saved->streams.end())
+      for (const auto& [name, entry] : found->second.shards) cursors[name.str()] = entry.cursor;
+    return cursors;
+  }
+  told_status status(std::size_t stream = 0) { return check.last_run()[stream].status; }
+  // How often a row was told in the last read.
+  std::size_t times(std::int64_t id) {
+    const auto& records = check.last_records();
+    return static_cast<std::size_t>(
+        std::count_if(records.begin(), records.end(), [&](const told_row& row) { return row.id == id; }));
+  }
+  bool logged(const std::string& part) {
+    const auto& logs = check.last_logs();
+    return std::any_of(logs.begin(), logs.end(),
+                       [&](const std::string& line) { return line.find(part) != std::string::npos; });
+  }
+  // Cuts the first call once it has sent so many events, one event per response.
+  void cut_first_call_after(std::size_t events, std::function<void()> meanwhile = {}) {
+    auto done = std::make_shared<bool>(false);
+    settings.on_step = [done, events, meanwhile](engine_run& run) {
+      run.events_per_response = 1;
+      if (*done || run.server().calls().empty()) return;
+      const auto call = run.server().calls().front();
+      if (call->events_sent() < events) return;
+      *done = true;
+      if (meanwhile) meanwhile();
+      call->end(14, "connection reset by peer");
+    };
+  }
+
+  chance_source chance{7};
+  simulated_time time;
+  settled_positions settled;
+  branch_model branch;
+  std::vector<configured_stream> streams;
+  transcript_check check;
+  run_settings settings;
+  run_report report;
+};
+
+}  // namespace
+
+TEST_CASE("a retry resumes from the last complete cursor, and rows of a half transaction come again") {
+  scene s;
+  s.branch.fill(0, 1);
+  s.read();
+  s.put({1});
+  s.put({2, 3});
+  s.put({4});
+  // BEGIN FIELD ROW VGTID COMMIT, then BEGIN ROW of the second transaction (its rows share a ROW event or not).
+  s.cut_first_call_after(7);
+  s.read();
+  REQUIRE(s.report.calls.size() == 2);
+  CHECK(s.report.calls[0].shards[0].gtid == s.position(0));
+  CHECK(s.report.calls[1].shards[0].gtid == s.position(1));
+  CHECK(s.times(1) == 1);
+  CHECK(s.times(2) == 2);
+  CHECK(s.times(4) == 1);
+  CHECK(s.status() == told_status::complete);
+  s.truth();
+}
+
+TEST_CASE("a copy interrupted in the middle resumes above its last key and loses no row written meanwhile") {
+  scene s;
+  for (std::int64_t id = 1; id <= 20; ++id) s.branch.fill(0, id);
+  // The first batch has one to four rows: BEGIN FIELD VGTID ROW… VGTID COMMIT.
+  s.cut_first_call_after(12, [&s] {
+    s.put({1, 15});
+    s.branch.remove(s.shard(), s.time.seconds(), {0, 18});
+    s.branch.change_key(s.shard(), s.time.seconds(), {0, 19}, 21);
+    s.put({30});
+  });
+  s.read();
+  REQUIRE(s.report.calls.size() == 2);
+  const auto& again = s.report.calls[1].shards[0];
+  CHECK(again.copy);
+  CHECK(again.gtid == s.position(0));
+  CHECK_FALSE(again.lastpk.empty());
+  CHECK(s.times(20) == 1);
+  CHECK(s.status() == told_status::complete);
+  s.truth();
+}
+
+TEST_CASE("a copy killed in the middle resumes above its last key in the next read") {
+  scene s;
+  for (std::int64_t id = 1; id <= 20; ++id) s.branch.fill(0, id);
+  s.settings.on_step = [&s](engine_run& run) {
+    run.events_per_response = 1;
+    if (run.server().calls().empty()) return;
+    // Part of the copy is out; wait for its state, then die.
+    if (run.server().calls().front()->events_sent() >= 12) run.server_stands_still = true;
+    if (run.elapsed_seconds() >= 4) run.kill();
+  };
+  s.read();
+  CHECK(s.report.killed);
+  CHECK_FALSE(s.state().at("-").last_known_pk.empty());
+  s.put({1, 15, 40});
+  s.branch.remove(s.shard(), s.time.seconds(), {0, 2});
+  s.read();
+  CHECK_FALSE(s.report.calls[0].shards[0].lastpk.empty());
+  CHECK(s.status() == told_status::complete);
+  s.truth();
+}
+
+TEST_CASE("a copy without a key starts over") {
+  scene s({{"t0", false}});
+  for (std::int64_t id = 1; id <= 20; ++id) s.branch.fill(0, id);
+  s.cut_first_call_after(14);
+  s.read();
+  REQUIRE(s.report.calls.size() == 2);
+  CHECK(s.report.calls[1].shards[0].copy);
+  CHECK(s.report.calls[1].shards[0].gtid.empty());
+  CHECK(s.report.calls[1].shards[0].lastpk.empty());
+  CHECK(s.times(1) == 2);
+  CHECK(s.status() == told_status::complete);
+  s.truth();
+}
+
+TEST_CASE("an empty table is copied although its copy says BEGIN twice") {
+  scene s;
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.check.last_records().empty());
+  CHECK(s.state().at("-").position == s.position(0));
+  s.put({1});
+  s.read();
+  s.truth();
+}
+
+TEST_CASE("the end is reached by containment when the stop is jumped over") {
+  scene s;
+  s.branch.fill(0, 1);
+  s.read();
+  s.put({2});
+  // The peek sees a GTID that no VGTID will end at.
+  s.branch.append(s.shard(), entry_kind::unsent, s.time.seconds());
+  s.settings.on_step = [&s, done = false](engine_run& run) mutable {
+    if (run.calls() == 0 || done) return;
+    done = true;
+    s.put({3});
+  };
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.report.calls.size() == 1);
+  CHECK(s.state().at("-").position == s.now());
+  s.truth();
+}
+
+TEST_CASE("COMMIT without VGTID as the last event before the stop") {
+  scene s;
+  s.branch.fill(0, 1);
+  s.read();
+  s.put({2});
+  s.branch.append(s.shard(), entry_kind::silent, s.time.seconds());
+  s.branch.append(s.shard(), entry_kind::silent, s.time.seconds());
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.report.calls.size() == 1);
+  CHECK(s.state().at("-").position == s.position(1));
+  s.truth();
+}
+
+TEST_CASE("COMMITs without VGTID that a failing tablet repeats count once") {
+  scene s;
+  s.branch.fill(0, 1);
+  s.read();
+  s.branch.append(s.shard(), entry_kind::silent, s.time.seconds());
+  s.put({2});
+  s.branch.append(s.shard(), entry_kind::silent, s.time.seconds());
+  s.settings.on_step = [restarts = 0](engine_run& run) mutable {
+    run.events_per_response = 1;
+    if (run.server().calls().empty() || restarts == 4) return;
+    const auto call = run.server().calls().front();
+    // Each time BEGIN and COMMIT of the first, or COMMIT alone.
+    if (call->inside_transaction() || call->events_sent() < static_cast<std::size_t>(restarts + 2)) return;
+    ++restarts;
+    call->restart();
+  };
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.times(2) == 1);
+  s.truth();
+}
+
+TEST_CASE("COMMITs without VGTID on one shard do not end the stream of another") {
+  scene s({{"t0", true}}, {0x80});
+  s.branch.fill(0, 1);
+  s.read();
+  // Both shards are followed in one call once they are old.
+  s.branch.reshard({&s.shard("-80"), &s.shard("80-")}, {}, s.time.seconds());
+  s.branch.reshard({&s.shard("-")}, {0x40}, s.time.seconds());
+  for (int i = 0; i < 6; ++i) s.branch.append(s.shard("-40"), entry_kind::silent, s.time.seconds());
+  for (const std::int64_t id : {1, 2, 3, 4, 5, 6})
+    if (s.shard("40-").holds(id)) s.put({id}, "40-");
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.state().at("40-").position == s.now("40-"));
+  s.truth();
+}
+
+TEST_CASE("one table fails, the others go on") {
+  scene s({{"t0", true}, {"t1", true}, {"t2", true}});
+  for (std::size_t table = 0; table < 3; ++table) s.branch.fill(table, 1);
+  s.read();
+  for (std::size_t table = 0; table < 3; ++table) s.put({1, 2}, "-", table);
+  s.settings.on_call = [](engine_run&, served_call& call) {
+    const auto& tables = call.request().tables;
+    if (std::find(tables.begin(), tables.end(), "t1") != tables.end())
+      call.end(2, "cannot determine table columns for t1: event has [8 15], schema has 1 column");
+  };
+  const auto before = s.state(1);
+  s.read();
+  CHECK(s.status(0) == told_status::complete);
+  CHECK(s.status(1) == told_status::incomplete);
+  CHECK(s.status(2) == told_status::complete);
+  CHECK(s.check.last_run()[1].errors == 1);
+  CHECK_FALSE(s.report.outcome->complete);
+  CHECK(s.state(1).at("-").position == before.at("-").position);
+  s.read();
+  CHECK(s.check.all_complete());
+  s.truth();
+}
+
+TEST_CASE("an output that is closed ends the run") {
+  for (const bool full : {false, true}) {
+    scene s({{"t0", true}, {"t1", true}});
+    for (std::int64_t id = 1; id <= 30; ++id) s.branch.fill(0, id), s.branch.fill(1, id);
+    s.settings.trouble.break_at = 2'000;
+    s.settings.trouble.disk_full = full;
+    s.read();
+    REQUIRE(s.report.outcome);
+    REQUIRE(s.report.outcome->output_problem);
+    CHECK(s.report.outcome->output_problem->code == (full ? error_code::output_failed : error_code::output_closed));
+    CHECK_FALSE(s.report.outcome->complete);
+    CHECK(s.report.transcript.size() == 2'000);
+    s.read();
+    CHECK(s.check.all_complete());
+    s.truth();
+  }
+}
+
+TEST_CASE("stop ends in order: last states, INCOMPLETE") {
+  scene s({{"t0", true}, {"t1", true}});
+  for (std::int64_t id = 1; id <= 30; ++id) s.branch.fill(0, id), s.branch.fill(1, id);
+  s.settings.on_step = [](engine_run& run) {
+    run.events_per_response = 1;
+    if (run.server().calls().size() == 2 && run.server().calls()[1]->events_sent() == 9) run.stop(15);
+  };
+  s.read();
+  REQUIRE(s.report.outcome);
+  CHECK(s.report.outcome->signal == 15);
+  CHECK_FALSE(s.report.outcome->complete);
+  CHECK(s.status(0) == told_status::incomplete);
+  CHECK(s.status(1) == told_status::incomplete);
+  CHECK(s.check.last_run()[1].states >= 1);
+  CHECK_FALSE(s.state(1).at("-").last_known_pk.empty());
+  s.read();
+  CHECK(s.check.all_complete());
+  s.truth();
+}
+
+TEST_CASE("a slow output holds the readers back") {
+  scene s({{"t0", true}, {"t1", true}});
+  for (std::int64_t id = 1; id <= 40; ++id) s.branch.fill(0, id, 30'000), s.branch.fill(1, id, 30'000);
+  std::size_t sent_when_blocked = 0;
+  s.settings.config.max_streams = 2;
+  s.settings.on_step = [&](engine_run& run) {
+    run.output_stands_still = run.elapsed_seconds() < 600;
+    if (run.elapsed_seconds() == 500) {
+      sent_when_blocked = 0;
+      for (const auto& call : run.server().calls()) sent_when_blocked += call->events_sent();
+    }
+  };
+  s.read();
+  // 2 streams × (2 batches of 128 KiB + what the transport reads ahead) of 2 × 40 rows of 30 KB; and nobody gave up.
+  CHECK(sent_when_blocked > 0);
+  CHECK(sent_when_blocked < 50);
+  CHECK(s.report.most_queued_bytes > 200'000);
+  CHECK(s.report.most_queued_bytes <= 2 * 2 * batch::capacity);
+  CHECK(s.report.calls.size() == 2);
+  CHECK(s.check.all_complete());
+  s.truth();
+}
+
+TEST_CASE("a stream that is done keeps its place until its rows are written") {
+  std::vector<model_table> tables;
+  for (int i = 0; i < 12; ++i) tables.push_back({"t" + std::to_string(i), true});
+  scene s(tables);
+  for (std::size_t table = 0; table < tables.size(); ++table) s.branch.fill(table, 1, 100'000);
+  s.settings.config.max_streams = 2;
+  s.settings.on_step = [](engine_run& run) { run.output_stands_still = run.elapsed_seconds() < 60; };
+  s.read();
+  CHECK(s.report.most_queued_bytes <= 2 * 2 * batch::capacity);
+  CHECK(s.check.all_complete());
+  s.truth();
+}
+
+TEST_CASE("a stalled stream is given up after the timeout and retried") {
+  scene s;
+  s.branch.fill(0, 1);
+  s.read();
+  s.put({1, 2});
+  SUBCASE("heartbeats are no progress") {
+    s.settings.on_call = [](engine_run& run, served_call& call) {
+      if (run.calls() == 1) call.only_heartbeats_until_us = never;
+    };
+    s.read();
+    CHECK(s.logged("brought nothing new for 300 s"));
+    CHECK((s.report.ended_us - s.report.started_us) / 1'000'000 >= 300);
+  }
+  SUBCASE("silence after the first event is a dead connection") {
+    s.settings.on_call = [](engine_run& run, served_call& call) {
+      if (run.calls() != 1) return;
+      call.send_heartbeat();
+      call.mute = true;
+    };
+    s.read();
+    CHECK(s.logged("not even a heartbeat"));
+    CHECK((s.report.ended_us - s.report.started_us) / 1'000'000 >= 60);
+    CHECK((s.report.ended_us - s.report.started_us) / 1'000'000 < 100);
+  }
+  CHECK(s.report.calls.size() == 2);
+  CHECK(s.status() == told_status::complete);
+  s.truth();
+}
+
+TEST_CASE("a transaction that breaks its stream each time is given up") {
+  scene s;
+  s.branch.fill(0, 1);
+  s.read();
+  s.put({2});
+  s.put({3, 4, 5});
+  s.settings.on_step = [](engine_run& run) {
+    run.events_per_response = 1;
+    // After COMMIT of the first or, resumed there, in the middle of the second: rows come, the cursor does not move.
+    for (const auto& call : run.server().calls())
+      if (call->open() && !call->dropped() && call->events_sent() == (run.calls() == 1 ? 7 : 3))
+        call->end(14, "connection reset by peer");
+  };
+  s.read();
+  CHECK(s.status() == told_status::incomplete);
+  CHECK(s.report.calls.size() == 4);  // max_retries is 3
+  CHECK(s.state().at("-").position == s.position(1));
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  s.truth();
+}
+
+TEST_CASE("a reshard while catching up moves the cursors to the new shards") {
+  scene s({{"t0", true}, {"t1", true}}, {0x80});
+  for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id), s.branch.fill(1, id);
+  s.read();
+  for (const std::int64_t id : {1, 2, 3, 4})
+    for (const char* name : {"-80", "80-"})
+      if (s.shard(name).holds(id)) s.put({id}, name);
+  s.settings.on_step = [&s, done = false](engine_run& run) mutable {
+    run.events_per_response = 1;
+    if (done || run.calls() < 2) return;
+    done = true;
+    s.branch.reshard({&s.shard("-80")}, {0x40}, s.time.seconds());
+    for (const std::int64_t id : {11, 12, 13, 14, 15, 16})
+      for (const char* name : {"-40", "40-80"})
+        if (s.shard(name).holds(id)) s.put({id}, name);
+  };
+  s.read();
+  CHECK(s.check.all_complete());
+  // Where the stop was reached before the journal the old shard stays, and is followed in the next read.
+  s.read();
+  CHECK(s.check.all_complete());
+  for (std::size_t stream = 0; stream < 2; ++stream) {
+    const auto state = s.state(stream);
+    CHECK(state.size() == 3);
+    for (const char* name : {"-40", "40-80", "80-"}) CHECK(state.count(name) == 1);
+  }
+  s.truth();
+}
+
+TEST_CASE("the journal within a catch-up moves the cursors at once") {
+  scene s;
+  for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+  s.read();
+  s.put({1});
+  // The stop is a GTID that no event ends at: the journal comes first.
+  s.branch.append(s.shard(), entry_kind::unsent, s.time.seconds());
+  s.settings.on_step = [&s, done = false](engine_run& run) mutable {
+    if (done || run.calls() < 1) return;
+    done = true;
+    s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds());
+  };
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.report.calls.size() == 1);
+  CHECK(s.state().count("-") == 0);
+  CHECK(s.state().count("-80") == 1);
+  CHECK(s.state().count("80-") == 1);
+  s.read();
+  s.truth();
+}
+
+TEST_CASE("saved old shards are followed to the new ones") {
+  SUBCASE("a split") {
+    scene s;
+    for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+    s.read();
+    const std::string saved = s.state().at("-").position;
+    s.put({1, 2});
+    s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds());
+    for (const char* name : {"-80", "80-"})
+      for (const std::int64_t id : {3, 4, 5, 21, 22})
+        if (s.shard(name).holds(id)) s.put({id}, name);
+    s.read();
+    REQUIRE(s.report.calls.size() == 1);
+    CHECK(s.report.calls[0].shards[0].shard == "-");
+    CHECK(s.report.calls[0].shards[0].gtid == saved);
+    CHECK(s.status() == told_status::complete);
+    CHECK(s.state().size() == 2);
+    CHECK(s.state().at("-80").position == s.now("-80"));
+    CHECK(s.state().at("80-").position == s.now("80-"));
+    s.truth();
+  }
+  SUBCASE("a merge") {
+    scene s({{"t0", true}}, {0x80});
+    for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+    s.read();
+    s.branch.reshard({&s.shard("-80"), &s.shard("80-")}, {}, s.time.seconds());
+    s.put({1, 2, 30});
+    s.read();
+    REQUIRE(s.report.calls.size() == 1);
+    CHECK(s.report.calls[0].shards.size() == 2);
+    CHECK(s.status() == told_status::complete);
+    CHECK(s.state().size() == 1);
+    CHECK(s.state().at("-").position == s.now());
+    s.truth();
+  }
+  SUBCASE("two reshards, one after the other") {
+    scene s;
+    for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+    s.read();
+    s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds());
+    s.branch.reshard({&s.shard("-80")}, {0x40}, s.time.seconds());
+    s.read();
+    CHECK(s.status() == told_status::complete);
+    CHECK(s.state().size() == 3);
+    for (const char* name : {"-40", "40-80", "80-"}) CHECK(s.state().count(name) == 1);
+    s.truth();
+  }
+}
+
+TEST_CASE("a table half copied when its shard was resharded starts over on the new shards, all of them listed") {
+  scene s({{"t0", true}, {"t1", true}});
+  for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id), s.branch.fill(1, id);
+  s.settings.on_step = [](engine_run& run) {
+    run.events_per_response = 1;
+    if (run.server().calls().size() == 2 && run.server().calls()[0]->events_sent() > 10) run.server_stands_still = true;
+    if (run.elapsed_seconds() >= 4) run.kill();
+  };
+  s.read();
+  s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds());
+  s.read();
+  CHECK(s.check.all_complete());
+  CHECK(s.state(0).size() == 2);
+  CHECK(s.state(1).size() == 2);
+  s.truth();
+}
+
+TEST_CASE("a copy of a shard that was resharded meanwhile is made again on the new ones") {
+  scene s;
+  for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+  s.settings.on_call = [&s](engine_run& run, served_call&) {
+    // Before the copy takes its snapshot: it sees the old shard after the journal.
+    if (run.calls() == 1) s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds());
+  };
+  s.read();
+  s.put({1}, s.shard("-80").holds(1) ? "-80" : "80-");
+  s.settings.config.on_lost_position = lost_position_behavior::resync_data;
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.state().size() == 2);
+  CHECK(s.state().count("-") == 0);
+  s.truth();
+}
+
+TEST_CASE("a start from LEGACY state writes STREAM states first") {
+  scene s({{"t0", true}, {"t1", true}});
+  s.branch.fill(0, 1);
+  s.branch.fill(1, 1);
+  const std::string cursor = table_cursor{shard_name("-"), keyspace_name("ks"), s.position(0), {}}.encode_base64();
+  s.settled.emplace("-", s.position(0));
+  s.check.adopt();
+  s.put({1, 2});
+  const std::string shards = R"({"shards":{"-":{"cursor":")" + cursor + "\"}}}";
+  s.settings.state_text = R"([{"type":"LEGACY","data":{"streams":{"ks:t0":)" + shards + R"(,"ks:t1":)" + shards + "}}}]";
+  s.read();
+  std::vector<std::string> kinds;
+  for (const auto& emitted : s.report.emitted) {
+    if (emitted.bytes.find(R"({"type":"RECORD")") == 0) kinds.push_back("R");
+    if (emitted.bytes.find(R"({"type":"STATE")") == 0)
+      kinds.push_back(emitted.bytes.find(R"("recordCount":0.0)") != std::string::npos ? "S0" : "S");
+  }
+  REQUIRE(kinds.size() > 3);
+  CHECK(kinds[0] == "S0");
+  CHECK(kinds[1] == "S0");
+  CHECK(kinds[2] == "R");
+  CHECK(s.check.all_complete());
+  CHECK(s.times(1) == 1);
+  s.truth();
+}
+
+TEST_CASE("without a MySQL port a read that copies for longer than the refresh interval goes on") {
+  scene s({{"t0", true}, {"t1", true}});
+  s.branch.fill(0, 1);
+  s.branch.fill(1, 1);
+  s.settings.trouble.no_questions = true;
+  s.settings.refresh_interval = std::chrono::seconds(10);
+  s.settings.on_call = [](engine_run& run, served_call& call) {
+    if (run.calls() == 1) call.only_heartbeats_until_us = run.time().now_us + 100'000'000;
+  };
+  s.read();
+  CHECK(s.check.all_complete());
+  s.truth();
+}
+
+TEST_CASE("a full refresh tells every row once, and goes on after a cut") {
+  scene s({{"t0", true}}, {}, sync_mode::full_refresh);
+  for (std::int64_t id = 1; id <= 20; ++id) s.branch.fill(0, id);
+  s.settings.streams[0].generation_id = s.settings.streams[0].sync_id = 3;
+  s.cut_first_call_after(12);
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.check.last_records().size() <= 24);
+  CHECK(s.times(20) == 1);
+}
+
+TEST_CASE("a copy that the server itself begins anew misses no deletion of the rows told before") {
+  for (const bool killed : {false, true}) {
+    scene s;
+    for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+    s.settings.on_step = [&s, killed, done = false](engine_run& run) mutable {
+      run.events_per_response = 1;
+      if (run.server().calls().empty()) return;
+      const auto call = run.server().calls().front();
+      // BEGIN FIELD VGTID ROW: the first batch is open.
+      if (!done && call->events_sent() == 4) {
+        done = true;
+        s.branch.remove(s.shard(), s.time.seconds(), {0, 1});
+        call->restart();
+      }
+      // Within the second attempt, behind its first batches, and after a state.
+      if (killed && call->events_sent() >= 18) run.server_stands_still = true;
+      if (killed && run.elapsed_seconds() >= 4) run.kill();
+    };
+    s.read();
+    if (killed) CHECK_FALSE(s.state().at("-").last_known_pk.empty());
+    // Killed or not: the position is that of the first snapshot, and the next read tells what happened since.
+    CHECK(s.state().at("-").position == s.position(0));
+    s.read();
+    CHECK(s.status() == told_status::complete);
+    CHECK_FALSE(s.branch.deletion_may_be_missed(s.shard().history.at({0, 1}).back().version));
+    s.truth();
+  }
+}

@@ -1,0 +1,102 @@
+// Standard output in a simulation: takes buffers, writes them when the driver says so, and can break at a given byte.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sync/output.hpp"
+
+namespace psource::simulation {
+
+/// A buffer as the emitter handed it over, at a moment of the simulated clock (microseconds).
+struct emitted_bytes {
+  std::int64_t time_us = 0;
+  std::string bytes;
+};
+
+class scripted_output final : public output {
+ public:
+  scripted_output(std::shared_ptr<output_listener> listener, const std::int64_t& now_us)
+      : listener_(std::move(listener)), now_us_(now_us) {}
+
+  void write(std::shared_ptr<const std::string> bytes, std::uint64_t ticket) override {
+    if (broken_) return;
+    queued_ += bytes->size();
+    if (bytes->compare(0, 16, R"({"type":"RECORD")") == 0) {
+      queued_records_ += bytes->size();
+      largest_batch_ = std::max(largest_batch_, bytes->size());
+    }
+    emitted_.push_back({now_us_, *bytes});
+    queue_.push_back({std::move(bytes), ticket, 0});
+  }
+  std::size_t queued_bytes() const override { return queued_; }
+  std::size_t queued_record_bytes() const { return queued_records_; }
+
+  std::size_t largest_batch() const { return largest_batch_; }
+
+  bool can_write() const { return !broken_ && !queue_.empty(); }
+  bool can_tell() const { return !broken_ && !written_.empty(); }
+
+  /// Writes at most so many bytes of the first buffer.
+  void write_some(std::size_t bytes) {
+    entry& first = queue_.front();
+    std::size_t count = std::min(bytes, first.bytes->size() - first.done);
+    const bool breaks = break_at && transcript_.size() + count >= *break_at;
+    if (breaks) count = *break_at - transcript_.size();
+    transcript_.append(*first.bytes, first.done, count);
+    first.done += count;
+    queued_ -= count;
+    if (breaks) {
+      broken_ = true;
+      queue_.clear();
+      listener_->on_failed(break_with);
+      return;
+    }
+    if (first.done < first.bytes->size()) return;
+    if (first.bytes->compare(0, 16, R"({"type":"RECORD")") == 0) queued_records_ -= first.bytes->size();
+    written_.push_back(first.ticket);
+    queue_.pop_front();
+  }
+  /// Tells that the oldest written buffer is written.
+  void tell_written() {
+    const auto ticket = written_.front();
+    written_.pop_front();
+    listener_->on_written(ticket);
+  }
+
+  /// Every byte written so far; cut at its last whole line by whoever reads it.
+  const std::string& transcript() const { return transcript_; }
+  const std::vector<emitted_bytes>& emitted() const { return emitted_; }
+
+  /// The process is dead: what is handed over now was never said.
+  void close() { broken_ = true; }
+
+  /// After so many bytes nothing can be written any more.
+  std::optional<std::size_t> break_at;
+  failure break_with{error_code::output_closed, "Nobody reads standard output any more.", {}, std::nullopt};
+
+ private:
+  struct entry {
+    std::shared_ptr<const std::string> bytes;
+    std::uint64_t ticket = 0;
+    std::size_t done = 0;
+  };
+  std::shared_ptr<output_listener> listener_;
+  const std::int64_t& now_us_;
+  std::deque<entry> queue_;
+  std::deque<std::uint64_t> written_;
+  std::size_t queued_ = 0;
+  std::size_t queued_records_ = 0;
+  std::size_t largest_batch_ = 0;
+  bool broken_ = false;
+  std::string transcript_;
+  std::vector<emitted_bytes> emitted_;
+};
+
+}  // namespace psource::simulation

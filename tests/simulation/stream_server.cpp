@@ -1,0 +1,468 @@
+// Implementation of stream_server.hpp.
+#include "tests/simulation/stream_server.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+#include <utility>
+
+#include "vtgate.pb.h"
+
+namespace psource::simulation {
+
+namespace {
+
+constexpr int status_cancelled = 1;
+constexpr int status_unknown = 2;
+constexpr int status_internal = 13;
+constexpr std::size_t read_ahead = 64 * 1024;
+
+// The first value of a lastpk's row.
+std::optional<model_row> key_of(const query::QueryResult& lastpk) {
+  const auto& row = lastpk.rows(0);
+  return model_row{std::atoll(row.values().substr(0, static_cast<std::size_t>(row.lengths(0))).c_str()), 0, 0};
+}
+
+void fill(query::Row* row, const model_row& values) {
+  const std::string id = std::to_string(values.id);
+  const std::string v = values.value();
+  row->add_lengths(static_cast<std::int64_t>(id.size()));
+  row->add_lengths(static_cast<std::int64_t>(v.size()));
+  row->set_values(id + v);
+}
+
+void describe_id(query::Field* field) {
+  field->set_name("id");
+  field->set_type(query::INT64);
+  field->set_column_type("bigint");
+  field->set_charset(63);
+  field->set_flags(3);
+}
+
+void describe_v(query::Field* field) {
+  field->set_name("v");
+  field->set_type(query::TEXT);
+  field->set_column_type("text");
+  field->set_charset(255);
+}
+
+}  // namespace
+
+served_call::served_call(branch_model& branch, chance_source& chance, const std::string& bytes,
+                         std::shared_ptr<vstream_listener> listener)
+    : branch_(branch), chance_(chance), listener_(std::move(listener)) {
+  vtgate::VStreamRequest request;
+  if (!request.ParseFromString(bytes)) throw std::logic_error("a request that is none");
+  for (const auto& rule : request.filter().rules()) {
+    request_.tables.push_back(rule.match());
+    for (std::size_t i = 0; i < branch_.tables().size(); ++i)
+      if (branch_.tables()[i].name == rule.match()) tables_.push_back(i);
+  }
+  for (const auto& start : request.vgtid().shard_gtids()) {
+    opened_call::start asked;
+    asked.shard = start.shard();
+    asked.gtid = start.gtid();
+    shard_cursor_model at;
+    at.shard = branch_.find(start.shard());
+    if (at.shard == nullptr) {
+      verdict_ = stream_end{9, "shard provided in VGTID, " + start.shard() + ", not found in the ks keyspace", false};
+      request_.shards.push_back(asked);
+      continue;
+    }
+    if (start.table_p_ks_size() > 1) throw std::logic_error("the model copies one table per call");
+    if (start.table_p_ks_size() == 1) {
+      asked.copy = true;
+      at.copying = true;
+      if (start.table_p_ks(0).has_lastpk()) {
+        at.lastpk = key_of(start.table_p_ks(0).lastpk());
+        asked.lastpk = start.table_p_ks(0).lastpk().SerializeAsString();
+      }
+    }
+    if (!start.gtid().empty()) {
+      const auto position = position_set::parse(start.gtid());
+      if (position) at.index = at.shard->index_of(*position);
+      // vtgate looks for a tablet that has the position until it gives up.
+      if (!at.index) verdict_ = stream_end{status_cancelled, "failed to find a PRIMARY tablet for VStream in ks/" + asked.shard + " within the zone1 cell(s): context has expired", false};
+    } else if (!asked.copy) {
+      throw std::logic_error("a stream needs a position or a table to copy");
+    }
+    at.told = at.index;
+    request_.shards.push_back(asked);
+    streams_.push_back(at);
+  }
+  resume_ = std::make_shared<const call_checkpoint>(call_checkpoint{streams_, {}});
+}
+
+response_buffer served_call::take() {
+  if (dropped_ || ready_.empty()) {
+    told_ready_ = false;
+    return nullptr;
+  }
+  auto response = std::move(ready_.front());
+  ready_.pop_front();
+  ready_bytes_ -= response->size();
+  return response;
+}
+
+std::optional<stream_end> served_call::verdict() {
+  if (verdict_ && outbox_.empty()) return verdict_;
+  return std::nullopt;
+}
+
+bool served_call::can_send() {
+  if (ended_ || dropped_ || ready_bytes_ >= read_ahead) return false;
+  while (outbox_.empty() && !verdict_)
+    if (!generate()) break;
+  return !outbox_.empty();
+}
+
+void served_call::send(std::size_t events) {
+  vtgate::VStreamResponse response;
+  std::vector<std::pair<std::string, std::string>> settled;
+  for (; events > 0 && !outbox_.empty(); --events) {
+    out_event& next = outbox_.front();
+    if (on_copied_row && next.event.type() == binlogdata::ROW && next.event.timestamp() == 0)
+      on_copied_row(next.event.shard(), tables_.front());
+    *response.add_events() = std::move(next.event);
+    ++events_sent_;
+    if (next.checkpoint) resume_ = std::move(next.checkpoint);
+    settled.insert(settled.end(), next.settles.begin(), next.settles.end());
+    outbox_.pop_front();
+    if (outbox_.empty() && events > 1 && !verdict_) generate();
+  }
+  if (on_settled)
+    for (const auto& [shard, gtid] : settled) on_settled(shard, gtid);
+  auto bytes = std::make_shared<const std::string>(response.SerializeAsString());
+  ready_bytes_ += bytes->size();
+  ready_.push_back(std::move(bytes));
+  if (!std::exchange(told_ready_, true)) listener_->on_ready();
+}
+
+void served_call::send_heartbeat() {
+  vtgate::VStreamResponse response;
+  response.add_events()->set_type(binlogdata::HEARTBEAT);
+  auto bytes = std::make_shared<const std::string>(response.SerializeAsString());
+  ready_bytes_ += bytes->size();
+  ready_.push_back(std::move(bytes));
+  if (!std::exchange(told_ready_, true)) listener_->on_ready();
+}
+
+void served_call::end(int status, std::string message) {
+  if (std::exchange(ended_, true)) return;
+  auto listener = std::move(listener_);
+  listener->on_end({status, std::move(message), false});
+}
+
+void served_call::end_dropped() {
+  if (std::exchange(ended_, true)) return;
+  auto listener = std::move(listener_);
+  listener->on_end({status_cancelled, "CANCELLED", true});
+}
+
+void served_call::restart() {
+  // A VGTID and its COMMIT leave together.
+  if (!outbox_.empty() && !outbox_.front().first_of_chunk &&
+      (outbox_.front().event.type() == binlogdata::COMMIT || outbox_.front().event.type() == binlogdata::OTHER))
+    return;
+  outbox_.clear();
+  streams_ = resume_->shards;
+  copies_completed_ = resume_->copies_completed;
+  snapshots_.clear();
+  batch_open_.clear();
+  fields_sent_.clear();
+  verdict_.reset();
+}
+
+binlogdata::VEvent& served_call::add(binlogdata::VEventType type, const shard_cursor_model& at, std::int64_t seconds) {
+  outbox_.emplace_back();
+  auto& event = outbox_.back().event;
+  event.set_type(type);
+  event.set_timestamp(seconds);
+  event.set_keyspace(keyspace);
+  event.set_shard(at.shard->name);
+  return event;
+}
+
+void served_call::add_field(const shard_cursor_model& at, std::size_t table) {
+  auto* field = add(binlogdata::FIELD, at, 0).mutable_field_event();
+  field->set_table_name(branch_.tables()[table].name);
+  field->set_keyspace(keyspace);
+  field->set_shard(at.shard->name);
+  describe_id(field->add_fields());
+  describe_v(field->add_fields());
+  if (!branch_.tables()[table].keyed) field->mutable_fields(0)->set_flags(1);
+}
+
+void served_call::add_vgtid(shard_cursor_model& at) {
+  at.told = at.index;
+  auto* vgtid = add(binlogdata::VGTID, at, 0).mutable_vgtid();
+  auto& event = outbox_.back();
+  // The order of the list means nothing, and changes.
+  const std::size_t first = chance_.below(streams_.size());
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    const auto& stream = streams_[(first + i) % streams_.size()];
+    auto* entry = vgtid->add_shard_gtids();
+    entry->set_keyspace(keyspace);
+    entry->set_shard(stream.shard->name);
+    if (stream.told) {
+      entry->set_gtid(stream.shard->position_text(*stream.told));
+      event.settles.emplace_back(stream.shard->name, entry->gtid());
+    }
+    if (!stream.copying) continue;
+    auto* progress = entry->add_table_p_ks();
+    progress->set_table_name(branch_.tables()[tables_.front()].name);
+    if (!stream.lastpk) continue;
+    auto* lastpk = progress->mutable_lastpk();
+    describe_id(lastpk->add_fields());
+    if (branch_.tables()[tables_.front()].keyed) {
+      const std::string id = std::to_string(stream.lastpk->id);
+      auto* row = lastpk->add_rows();
+      row->add_lengths(static_cast<std::int64_t>(id.size()));
+      row->set_values(id);
+    } else {
+      describe_v(lastpk->add_fields());
+      fill(lastpk->add_rows(), *stream.lastpk);
+    }
+  }
+}
+
+// Marks the events since `first` as one piece that nothing comes between.
+void served_call::finish_chunk(std::size_t first) {
+  if (first >= outbox_.size()) return;
+  outbox_[first].first_of_chunk = true;
+  // The positions hold with the last event: COMMIT or OTHER.
+  auto& last = outbox_.back();
+  for (std::size_t i = first; i + 1 < outbox_.size(); ++i) {
+    last.settles.insert(last.settles.end(), outbox_[i].settles.begin(), outbox_[i].settles.end());
+    if (!outbox_[i].snapshot) outbox_[i].settles.clear();
+  }
+  if (last.event.type() == binlogdata::COMMIT || last.event.type() == binlogdata::OTHER)
+    last.checkpoint = std::make_shared<const call_checkpoint>(call_checkpoint{streams_, copies_completed_});
+}
+
+void served_call::log_events(shard_cursor_model& at, const log_entry& entry) {
+  const std::size_t first = outbox_.size();
+  ++*at.index;
+  switch (entry.kind) {
+    case entry_kind::unsent:
+    case entry_kind::journal:
+      return;
+    case entry_kind::statement:
+      add_vgtid(at);
+      add(binlogdata::OTHER, at, entry.seconds);
+      break;
+    case entry_kind::silent:
+      if (chance_.percent(70)) add(binlogdata::BEGIN, at, entry.seconds);
+      add(binlogdata::COMMIT, at, entry.seconds);
+      // vtgate knows of no new position: it would stream this transaction again.
+      outbox_[first].first_of_chunk = true;
+      tell_gtid(first, entry);
+      return;
+    case entry_kind::rows: {
+      add(binlogdata::BEGIN, at, entry.seconds);
+      binlogdata::RowEvent* row_event = nullptr;
+      std::size_t row_table = 0;
+      for (const auto& change : entry.changes) {
+        if (std::find(tables_.begin(), tables_.end(), change.table) == tables_.end()) continue;
+        // Tables whose copy has not begun show nothing.
+        if (at.copying && !at.lastpk) continue;
+        if (!std::exchange(fields_sent_[{at.shard->name, change.table}], true)) {
+          add_field(at, change.table);
+          row_event = nullptr;
+        }
+        if (row_event == nullptr || row_table != change.table || chance_.percent(30)) {
+          row_event = add(binlogdata::ROW, at, entry.seconds).mutable_row_event();
+          row_event->set_table_name(branch_.tables()[change.table].name);
+          row_event->set_keyspace(keyspace);
+          row_event->set_shard(at.shard->name);
+          row_table = change.table;
+        }
+        auto* row_change = row_event->add_row_changes();
+        if (change.before) fill(row_change->mutable_before(), *change.before);
+        if (change.after) fill(row_change->mutable_after(), *change.after);
+      }
+      add_vgtid(at);
+      add(binlogdata::COMMIT, at, entry.seconds);
+      break;
+    }
+  }
+  tell_gtid(first, entry);
+  finish_chunk(first);
+}
+
+void served_call::tell_gtid(std::size_t first, const log_entry& entry) {
+  if (hide_event_gtid) return;
+  for (std::size_t i = first; i < outbox_.size(); ++i) outbox_[i].event.set_event_gtid(entry.gtid);
+}
+
+void served_call::take_snapshot(shard_cursor_model& at) {
+  const std::size_t first = outbox_.size();
+  const bool moved = !at.index || *at.index != at.shard->visible;
+  at.index = at.shard->visible;
+  const std::size_t table = tables_.front();
+  if (on_snapshot) on_snapshot(*at.shard, table, *at.index, !at.lastpk);
+  auto& rows = snapshots_[at.shard->name];
+  rows.clear();
+  for (const auto& [key, moments] : at.shard->history) {
+    if (key.first != table || (at.lastpk && key.second <= at.lastpk->id)) continue;
+    const row_moment* now = at.shard->at(key, *at.index);
+    if (now == nullptr || !now->live) continue;
+    rows.push_back({key.second, now->version, now->padding});
+  }
+  add(binlogdata::BEGIN, at, 0);
+  add_field(at, table);
+  if (moved) {
+    add_vgtid(at);
+    outbox_.back().snapshot = true;
+    // From here on vtgate resumes at the snapshot's position, with the table still to be copied.
+    outbox_.back().checkpoint = std::make_shared<const call_checkpoint>(call_checkpoint{streams_, copies_completed_});
+  }
+  outbox_[first].first_of_chunk = true;
+  batch_open_[at.shard->name] = true;
+}
+
+void served_call::copy_rows(shard_cursor_model& at) {
+  const std::size_t first = outbox_.size();
+  auto& rows = snapshots_[at.shard->name];
+  const std::size_t table = tables_.front();
+  if (rows.empty()) {
+    // Also after an empty snapshot, whose BEGIN nobody has closed.
+    batch_open_.erase(at.shard->name);
+    snapshots_.erase(at.shard->name);
+    at.copying = false;
+    at.lastpk.reset();
+    fields_sent_.clear();
+    add(binlogdata::BEGIN, at, 0);
+    add_vgtid(at);
+    add(binlogdata::COMMIT, at, 0);
+    finish_chunk(first);
+    if (hide_copy_completed) return;
+    add(binlogdata::COPY_COMPLETED, at, 0);
+    copies_completed_.push_back(at.shard->name);
+    outbox_.back().first_of_chunk = true;
+    if (copies_completed_.size() == streams_.size()) {
+      outbox_.emplace_back();
+      outbox_.back().event.set_type(binlogdata::COPY_COMPLETED);
+      outbox_.back().first_of_chunk = true;
+    }
+    return;
+  }
+  if (!std::exchange(batch_open_[at.shard->name], false)) add(binlogdata::BEGIN, at, 0);
+  for (std::size_t n = 1 + chance_.below(4); n > 0 && !rows.empty(); --n) {
+    auto* row = add(binlogdata::ROW, at, 0).mutable_row_event();
+    row->set_table_name(branch_.tables()[table].name);
+    row->set_keyspace(keyspace);
+    row->set_shard(at.shard->name);
+    at.lastpk = rows.front();
+    fill(row->add_row_changes()->mutable_after(), rows.front());
+    rows.pop_front();
+  }
+  add_vgtid(at);
+  add(binlogdata::COMMIT, at, 0);
+  finish_chunk(first);
+}
+
+bool served_call::generate_from(shard_cursor_model& at) {
+  if (at.at_journal) return false;
+  if (at.copying && snapshots_.count(at.shard->name) > 0) {
+    copy_rows(at);
+    return true;
+  }
+  // A replica that lags behind the asked position sends nothing until it is there.
+  if (at.index && *at.index < at.shard->visible) {
+    if (*at.index == at.shard->journal_at) {
+      at.at_journal = true;
+      fail_participants();
+      return swap_resharded();
+    }
+    log_events(at, at.shard->log[*at.index]);
+    return true;
+  }
+  if (at.index && *at.index > at.shard->visible) return false;
+  if (!at.copying) return false;
+  take_snapshot(at);
+  return true;
+}
+
+// A journal names shards that this call does not have: vtgate refuses to go on.
+// One that another shard of the call will become is waited for (vtgate refuses that as well, until it is there).
+void served_call::fail_participants() {
+  const std::function<bool(const model_shard&, const std::string&)> becomes = [&](const model_shard& shard,
+                                                                                  const std::string& name) {
+    if (shard.name == name) return true;
+    return std::any_of(shard.successors.begin(), shard.successors.end(), [&](const std::string& next) {
+      const auto* successor = branch_.find(next);
+      return successor != nullptr && becomes(*successor, name);
+    });
+  };
+  for (const auto& at : streams_) {
+    if (!at.at_journal) continue;
+    for (const auto& name : at.shard->participants) {
+      const bool here = std::any_of(streams_.begin(), streams_.end(),
+                                    [&](const auto& stream) { return becomes(*stream.shard, name); });
+      if (!here) verdict_ = stream_end{status_internal, "not all journaling participants are in the stream: journal: [...], stream: [...]", false};
+    }
+  }
+}
+
+bool served_call::swap_resharded() {
+  if (verdict_) return false;
+  for (const auto& at : streams_) {
+    if (!at.at_journal) continue;
+    const auto participants = at.shard->participants;
+    const auto successors = at.shard->successors;
+    const bool all = std::all_of(participants.begin(), participants.end(), [&](const std::string& name) {
+      return std::any_of(streams_.begin(), streams_.end(),
+                         [&](const auto& stream) { return stream.shard->name == name && stream.at_journal; });
+    });
+    if (!all) continue;
+    streams_.erase(std::remove_if(streams_.begin(), streams_.end(),
+                                  [&](const auto& stream) {
+                                    return std::find(participants.begin(), participants.end(), stream.shard->name) !=
+                                           participants.end();
+                                  }),
+                   streams_.end());
+    for (const auto& name : successors) {
+      shard_cursor_model born;
+      born.shard = branch_.find(name);
+      born.index = born.told = 0;
+      streams_.push_back(born);
+    }
+    return true;
+  }
+  return false;
+}
+
+bool served_call::generate() {
+  const std::size_t first = streams_.empty() ? 0 : chance_.below(streams_.size());
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    if (generate_from(streams_[(first + i) % streams_.size()])) return true;
+    if (verdict_) return false;
+  }
+  return false;
+}
+
+std::unique_ptr<vstream_call> stream_server::open(vstream_request request, std::shared_ptr<vstream_listener> listener) {
+  class handle final : public vstream_call {
+   public:
+    explicit handle(std::shared_ptr<served_call> call) : call_(std::move(call)) {}
+    ~handle() override { call_->drop(); }
+    response_buffer take() override { return call_->take(); }
+    void cancel() override { call_->drop(); }
+
+   private:
+    std::shared_ptr<served_call> call_;
+  };
+  auto call = std::make_shared<served_call>(branch_, chance_, request.bytes, std::move(listener));
+  if (closed) return std::make_unique<handle>(std::move(call));
+  calls_.push_back(call);
+  if (on_open) on_open(*call);
+  return std::make_unique<handle>(std::move(call));
+}
+
+void stream_server::tidy() {
+  calls_.erase(std::remove_if(calls_.begin(), calls_.end(), [](const auto& call) { return !call->open(); }),
+               calls_.end());
+}
+
+}  // namespace psource::simulation

@@ -1,0 +1,446 @@
+// Implementation of transcript_check.hpp.
+#include "tests/simulation/transcript_check.hpp"
+
+#include <rapidjson/document.h>
+#include <rapidjson/stringbuffer.h>
+#include <rapidjson/writer.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "query.pb.h"
+
+namespace psource::simulation {
+
+namespace {
+
+constexpr std::int64_t second_us = 1'000'000;
+// The emitter looks once a second which states are due; the simulated clock moves in steps of up to a second.
+constexpr std::int64_t late_us = 2 * second_us + 1000;
+
+std::string json_of(const rapidjson::Value& value) {
+  rapidjson::StringBuffer buffer;
+  rapidjson::Writer<rapidjson::StringBuffer> writer(buffer);
+  value.Accept(writer);
+  return {buffer.GetString(), buffer.GetSize()};
+}
+
+std::optional<std::int64_t> key_of(const std::string& bytes) {
+  query::QueryResult lastpk;
+  if (!lastpk.ParseFromString(bytes) || lastpk.rows_size() != 1) return std::nullopt;
+  const auto& row = lastpk.rows(0);
+  return std::atoll(row.values().substr(0, static_cast<std::size_t>(row.lengths(0))).c_str());
+}
+
+std::string name_of(const told_row& row) {
+  return std::to_string(row.id) + (row.deleted ? " deleted " : " ") + "version " + std::to_string(row.version) +
+         " cursor " + std::to_string(row.cursor);
+}
+
+}  // namespace
+
+transcript_check::transcript_check(branch_model& branch, const settled_positions& settled,
+                                   std::vector<configured_stream> streams)
+    : branch_(branch), settled_(settled), streams_(std::move(streams)) {
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    tables_.push_back(0);
+    for (std::size_t t = 0; t < branch_.tables().size(); ++t)
+      if (branch_.tables()[t].name == streams_[i].id.table.str()) tables_.back() = t;
+    if (streams_[i].mode == sync_mode::full_refresh) begin_refresh(i);
+  }
+}
+
+void transcript_check::violate(const std::string& what) {
+  violations_.push_back("run " + std::to_string(runs_) + ": " + what);
+}
+
+void transcript_check::begin_refresh(std::size_t stream) {
+  refresh_complete_.erase(stream);
+  refreshed_[stream].clear();
+  refresh_from_.erase(stream);
+  refresh_blurred_.erase(stream);
+}
+
+void transcript_check::run_begins() {
+  for (std::size_t i = 0; i < streams_.size(); ++i)
+    if (streams_[i].mode == sync_mode::full_refresh) refresh_from_.try_emplace(i, branch_.version());
+}
+
+std::optional<std::size_t> transcript_check::find(const std::string& table) const {
+  for (std::size_t i = 0; i < streams_.size(); ++i)
+    if (streams_[i].id.table.str() == table) return i;
+  return std::nullopt;
+}
+
+void transcript_check::take(const run_report& report, std::int64_t interval_us, bool lagging) {
+  ++runs_;
+  interval_us_ = interval_us;
+  resharded_ = report.resharded;
+  for (const auto& call : report.calls)
+    for (const auto& start : call.shards)
+      if (std::find(report.serving.begin(), report.serving.end(), start.shard) == report.serving.end())
+        resharded_ = true;
+  lagging_ = lagging;
+  for (std::size_t i = 0; i < streams_.size(); ++i)
+    if (lagging_ || resharded_) refresh_blurred_.insert(i);
+  restarted_.insert(report.copies_restarted.begin(), report.copies_restarted.end());
+  told_.assign(streams_.size(), {});
+  run_.assign(streams_.size(), {});
+  for (auto& stream : run_) stream.last_state_us = report.started_us;
+  run_records_.clear();
+  logs_.clear();
+  last_by_place_.clear();
+  for (const auto& what : report.violations) violate(what);
+  if (report.plan_failure) {
+    violate("the plan was refused: " + report.plan_failure->message);
+    return;
+  }
+  // Claims of shards that are gone count until their successors have a state.
+  std::size_t delivered_bytes = report.transcript.size();
+  std::size_t all_bytes = 0;
+  for (const auto& emitted : report.emitted) {
+    all_bytes += emitted.bytes.size();
+    if (emitted.bytes.empty() || emitted.bytes.back() != '\n') violate("a buffer does not end with a whole line");
+    for (std::size_t at = 0; at < emitted.bytes.size();) {
+      const auto end = emitted.bytes.find('\n', at);
+      const std::size_t size = end - at + 1;
+      const bool delivered = delivered_bytes >= size;
+      delivered_bytes = delivered ? delivered_bytes - size : 0;
+      line(emitted.bytes.substr(at, size - 1), emitted.time_us, delivered);
+      at = end + 1;
+    }
+  }
+  const bool broke = report.outcome && report.outcome->output_problem;
+  if (report.outcome && !broke && all_bytes != report.transcript.size())
+    violate("the engine ended before everything was written");
+  bool complete = true;
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    check_late(i, report.ended_us);
+    for (const auto& row : run_[i].unstated) fold(everything_, row, true);
+    if (!report.outcome || broke) continue;
+    const auto status = told_[i].status;
+    if (status != told_status::complete && status != told_status::incomplete)
+      violate("the stream " + streams_[i].id.to_string() + " has no final status");
+    if (status != told_status::complete) complete = false;
+    if (status == told_status::incomplete && told_[i].errors == 0 && report.outcome->signal == 0)
+      violate("the stream " + streams_[i].id.to_string() + " is INCOMPLETE without an error");
+    if (run_[i].counted != 0) violate("records of " + streams_[i].id.to_string() + " have no state at its end");
+    if (status == told_status::complete && streams_[i].mode == sync_mode::incremental && !report.resharded && !lagging)
+      for (const auto& [id, stop] : report.stops) {
+        const auto* shard = branch_.find(id.shard.str());
+        const auto stop_index = shard->index_of(*position_set::parse(stop.to_position()));
+        const auto found = claims_[i].find(id.shard.str());
+        if (found == claims_[i].end() || found->second.lastpk) {
+          violate("COMPLETE without a position on shard " + id.shard.str());
+          continue;
+        }
+        for (std::size_t at = found->second.index; stop_index && at < *stop_index; ++at)
+          if (shard->log[at].kind != entry_kind::silent && shard->log[at].kind != entry_kind::unsent) {
+            violate("the stream " + streams_[i].id.to_string() + " is COMPLETE before its stop on shard " +
+                    id.shard.str());
+            break;
+          }
+      }
+  }
+  if (report.outcome && report.outcome->complete != (complete && !broke && report.outcome->signal == 0))
+    violate(std::string("the engine calls the run ") + (report.outcome->complete ? "complete" : "incomplete") +
+            ", its streams do not");
+}
+
+void transcript_check::line(const std::string& text, std::int64_t time_us, bool delivered) {
+  rapidjson::Document document;
+  document.Parse(text.c_str(), text.size());
+  if (document.HasParseError() || !document.IsObject()) {
+    violate("a line is no JSON: " + text.substr(0, 200));
+    return;
+  }
+  const std::string type = document["type"].GetString();
+  if (type == "LOG") {
+    logs_.push_back(document["log"]["message"].GetString());
+    return;
+  }
+  if (type == "RECORD") {
+    const auto& record = document["record"];
+    const auto stream = find(record["stream"].GetString());
+    if (!stream) return violate("a record of an unknown stream");
+    const auto& data = record["data"];
+    told_row row;
+    row.table = tables_[*stream];
+    row.id = data["id"].GetInt64();
+    row.version = std::strtoull(data["v"].GetString(), nullptr, 10);
+    row.deleted = !data["_ab_cdc_deleted_at"].IsNull();
+    row.cursor = data["_ab_cdc_cursor"].GetInt64();
+    const std::string updated = data["_ab_cdc_updated_at"].GetString();
+    const auto point = updated.find('.');
+    row.copied = point != std::string::npos && updated.find_first_of("123456789", point) != std::string::npos;
+    take_record(*stream, row, time_us, delivered);
+    return;
+  }
+  if (type == "STATE") {
+    const auto& state = document["state"];
+    const auto stream = find(state["stream"]["stream_descriptor"]["name"].GetString());
+    if (!stream) return violate("a state of an unknown stream");
+    take_state(*stream, json_of(state["stream"]["stream_state"]), state["sourceStats"]["recordCount"].GetDouble(), text,
+               time_us, delivered);
+    return;
+  }
+  if (type == "TRACE") {
+    const auto& trace = document["trace"];
+    const std::string kind = trace["type"].GetString();
+    if (kind == "STREAM_STATUS") {
+      const auto stream = find(trace["stream_status"]["stream_descriptor"]["name"].GetString());
+      if (!stream) return violate("a status of an unknown stream");
+      take_status(*stream, trace["stream_status"]["status"].GetString(), delivered);
+    } else if (kind == "ERROR") {
+      logs_.push_back(trace["error"]["message"].GetString());
+      if (!trace["error"].HasMember("stream_descriptor")) return;
+      const auto stream = find(trace["error"]["stream_descriptor"]["name"].GetString());
+      if (stream) ++told_[*stream].errors;
+    }
+    return;
+  }
+  violate("a line of an unexpected type: " + type);
+}
+
+void transcript_check::take_status(std::size_t stream, const std::string& status, bool delivered) {
+  auto& told = told_[stream];
+  const auto next = status == "STARTED"    ? told_status::started
+                    : status == "RUNNING"  ? told_status::running
+                    : status == "COMPLETE" ? told_status::complete
+                                           : told_status::incomplete;
+  const bool fits = next == told_status::started   ? told.status == told_status::none
+                    : next == told_status::running ? told.status == told_status::started
+                                                   : told.status == told_status::running;
+  if (!fits) violate("the status " + status + " of " + streams_[stream].id.to_string() + " comes out of order");
+  if (next == told_status::complete && !run_[stream].state_was_last)
+    violate("COMPLETE of " + streams_[stream].id.to_string() + " without a state directly before");
+  told.status = next;
+  if (delivered && next == told_status::complete && streams_[stream].mode == sync_mode::full_refresh) check_refresh(stream);
+}
+
+void transcript_check::take_record(std::size_t stream, const told_row& row, std::int64_t time_us, bool delivered) {
+  auto& told = told_[stream];
+  auto& run = run_[stream];
+  ++told.records;
+  ++run.counted;
+  run.state_was_last = false;
+  if (!run.oldest_unstated_us) run.oldest_unstated_us = time_us;
+  if (told.status != told_status::running) violate("a record of " + streams_[stream].id.to_string() + " while not RUNNING");
+  check_rising(row);
+  if (!delivered) return;
+  run_records_.push_back(row);
+  if (streams_[stream].mode == sync_mode::full_refresh) {
+    refreshed_[stream].push_back(row);
+    return;
+  }
+  check_repetition(stream, row);
+  run.unstated.push_back(row);
+}
+
+// Strictly rising per table and shard; the rows of one snapshot share a value. Across a reshard at least for each key.
+void transcript_check::check_rising(const told_row& row) {
+  int place = -1;
+  if (!resharded_) {
+    for (const auto* shard : branch_.serving())
+      if (shard->holds(row.id)) place = shard->low;
+  } else {
+    place = static_cast<int>(branch_model::keyspace_byte(row.id));
+  }
+  const auto [found, first] = last_by_place_.try_emplace({row.table, place}, row);
+  if (first) return;
+  told_row& last = found->second;
+  const bool same_snapshot = row.copied && last.copied && !row.deleted && !last.deleted;
+  if (row.cursor < last.cursor || (row.cursor == last.cursor && !same_snapshot))
+    violate("cursors do not rise: " + name_of(last) + ", then " + name_of(row));
+  last = row;
+}
+
+// No change is told again that a state has covered before.
+void transcript_check::check_repetition(std::size_t stream, const told_row& row) {
+  if (resharded_) return;
+  for (const auto& [name, claimed] : claims_[stream]) {
+    const auto* shard = branch_.find(name);
+    if (shard == nullptr || !shard->serving || !shard->holds(row.id)) continue;
+    if (row.copied) {
+      if (!claimed.lastpk || row.id <= *claimed.lastpk) violate("a copied row is copied again: " + name_of(row));
+      continue;
+    }
+    const auto found = shard->history.find({row.table, row.id});
+    if (found == shard->history.end()) continue;
+    const auto& moments = found->second;
+    auto at = std::find_if(moments.begin(), moments.end(),
+                           [&](const row_moment& moment) { return moment.live && moment.version == row.version; });
+    if (at == moments.end()) continue;
+    if (row.deleted && ++at == moments.end()) continue;
+    if (at->index <= claimed.index) violate("a change that a state covers is told again: " + name_of(row));
+  }
+}
+
+void transcript_check::check_late(std::size_t stream, std::int64_t time_us) {
+  const auto& run = run_[stream];
+  if (!run.oldest_unstated_us) return;
+  const auto due = std::max(*run.oldest_unstated_us, run.last_state_us + interval_us_) + late_us;
+  if (time_us > due)
+    violate("a state of " + streams_[stream].id.to_string() + " is " + std::to_string((time_us - due) / 1000) + " ms late");
+}
+
+void transcript_check::take_state(std::size_t stream, const std::string& body, double count, const std::string& text,
+                                  std::int64_t time_us, bool delivered) {
+  auto& told = told_[stream];
+  auto& run = run_[stream];
+  ++told.states;
+  const auto& id = streams_[stream].id;
+  if (told.status == told_status::complete || told.status == told_status::incomplete || told.status == told_status::none)
+    violate("a state of " + id.to_string() + " outside of its run");
+  if (static_cast<std::uint64_t>(count) != run.counted)
+    violate("a state of " + id.to_string() + " counts " + std::to_string(static_cast<std::uint64_t>(count)) +
+            " records instead of " + std::to_string(run.counted));
+  check_late(stream, time_us);
+  run.counted = 0;
+  run.oldest_unstated_us.reset();
+  run.last_state_us = time_us;
+  run.state_was_last = true;
+  const auto parsed = parse_stream_state(body, id);
+  if (!parsed || !*parsed) {
+    violate("a state of " + id.to_string() + " cannot be read back: " + body.substr(0, 300));
+    return;
+  }
+  if (!delivered) return;
+  last_state_lines_[stream] = text;
+  if (streams_[stream].mode == sync_mode::full_refresh) return;
+  for (const auto& row : run.unstated) {
+    fold(committed_, row, false);
+    fold(everything_, row, false);
+  }
+  run.unstated.clear();
+
+  auto& claims = claims_[stream];
+  claims.clear();
+  std::vector<bool> covered(256, false);
+  for (const auto& [name, saved] : (*parsed)->shards) {
+    const auto* shard = branch_.find(name.str());
+    if (shard == nullptr) {
+      violate("a state of " + id.to_string() + " names an unknown shard " + name.str());
+      continue;
+    }
+    for (int byte = shard->low; byte < shard->high; ++byte) covered[static_cast<std::size_t>(byte)] = true;
+    if (saved.cursor.position.empty()) continue;
+    const auto position = position_set::parse(saved.cursor.position);
+    const auto index = position ? shard->exact_index_of(*position) : std::nullopt;
+    if (!index || settled_.count({name.str(), saved.cursor.position}) == 0) {
+      violate("a state of " + id.to_string() + " holds a position that is no transaction's end: " + name.str() + " " +
+              saved.cursor.position);
+      continue;
+    }
+    claim claimed;
+    claimed.index = *index;
+    if (!saved.cursor.last_known_pk.empty()) {
+      claimed.lastpk = key_of(saved.cursor.last_known_pk);
+      if (!branch_.tables()[tables_[stream]].keyed) violate("a copy without a key is stored as half done");
+    }
+    claims[name.str()] = claimed;
+    check_coverage(stream, *shard, claimed);
+  }
+  if (std::find(covered.begin(), covered.end(), false) != covered.end())
+    violate("a state of " + id.to_string() + " does not list every shard");
+}
+
+// Everything that a state claims was told before it.
+void transcript_check::check_coverage(std::size_t stream, const model_shard& shard, const claim& claimed) {
+  const std::size_t table = tables_[stream];
+  for (const auto& [key, moments] : shard.history) {
+    if (key.first != table || (claimed.lastpk && key.second > *claimed.lastpk)) continue;
+    const row_moment* truth = shard.at(key, claimed.index);
+    if (truth == nullptr) continue;
+    const auto found = committed_.find(key);
+    const bool known = found != committed_.end();
+    const std::string where = streams_[stream].id.to_string() + " row " + std::to_string(key.second) + " on shard " +
+                              shard.name + " at entry " + std::to_string(claimed.index);
+    // A copy that started over shows some rows as they were later; what happened to them comes again from its position.
+    if (restarted_.count({shard.name, table}) > 0 && moments.back().index > claimed.index) continue;
+    if (truth->live) {
+      if (!known) violate("a state claims a row that was never told: " + where);
+      else if (found->second.version < truth->version)
+        violate("a state claims version " + std::to_string(truth->version) + " of a row told as " +
+                std::to_string(found->second.version) + ": " + where);
+    } else if (known && !found->second.deleted && found->second.version < truth->version &&
+               !branch_.deletion_may_be_missed(truth->version)) {
+      violate("a state claims a deletion that was never told: " + where);
+    }
+  }
+}
+
+void transcript_check::fold(std::map<row_key, folded_row>& rows, const told_row& row, bool tail) {
+  const folded_row next{row.cursor, row.version, row.deleted, tail};
+  const auto [found, first] = rows.try_emplace({row.table, row.id}, next);
+  if (first || row.cursor < found->second.cursor) return;
+  found->second = next;
+}
+
+void transcript_check::check_refresh(std::size_t stream) {
+  refresh_complete_.insert(stream);
+  if (refresh_blurred_.count(stream) > 0) return;
+  const std::size_t table = tables_[stream];
+  std::map<std::int64_t, std::set<std::uint64_t>> versions;
+  for (const auto& row : refreshed_[stream]) {
+    if (row.deleted) violate("a full refresh tells a deletion");
+    versions[row.id].insert(row.version);
+  }
+  for (const auto* shard : branch_.serving())
+    for (const auto& [id, row] : shard->rows[table])
+      if (row.version <= refresh_from_[stream] && versions[id].count(row.version) == 0)
+        violate("a full refresh leaves row " + std::to_string(id) + " out");
+}
+
+void transcript_check::compare_with_truth() {
+  for (std::size_t i = 0; i < streams_.size(); ++i) {
+    if (streams_[i].mode != sync_mode::incremental) continue;
+    const std::size_t table = tables_[i];
+    for (const auto* shard : branch_.serving())
+      for (const auto& [key, moments] : shard->history) {
+        if (key.first != table) continue;
+        const row_moment& truth = moments.back();
+        const auto check = [&](const std::map<row_key, folded_row>& rows, const char* which, bool tolerant) {
+          const auto found = rows.find(key);
+          const bool has = found != rows.end() && !found->second.deleted;
+          const std::string row = streams_[i].id.to_string() + " row " + std::to_string(key.second) + " (" + which + ")";
+          // Records behind a run's last state repeat with other cursors; within the same second they may win.
+          const bool same_second = tolerant && found != rows.end() && found->second.tail &&
+                                   found->second.cursor / second_us >= truth.seconds;
+          if (truth.live && (!has || found->second.version != truth.version)) {
+            if (!same_second)
+              violate(row + " is " + (has ? "version " + std::to_string(found->second.version) : std::string("missing")) +
+                      " instead of version " + std::to_string(truth.version));
+          } else if (!truth.live && has && !branch_.deletion_may_be_missed(truth.version) && !same_second) {
+            violate(row + " is not deleted: version " + std::to_string(found->second.version));
+          }
+        };
+        check(committed_, "covered by states", false);
+        check(everything_, "all records", true);
+      }
+  }
+}
+
+void transcript_check::adopt() {
+  for (const auto* shard : branch_.serving())
+    for (std::size_t table = 0; table < shard->rows.size(); ++table)
+      for (const auto& [id, row] : shard->rows[table])
+        committed_[{table, id}] = everything_[{table, id}] = {0, row.version, false, false};
+}
+
+std::string transcript_check::state_text() const {
+  std::string text = "[";
+  for (const auto& [stream, line] : last_state_lines_) {
+    rapidjson::Document document;
+    document.Parse(line.c_str(), line.size());
+    text += (text.size() > 1 ? "," : "") + json_of(document["state"]);
+  }
+  return text + "]";
+}
+
+bool transcript_check::all_complete() const {
+  return std::all_of(told_.begin(), told_.end(),
+                     [](const auto& told) { return told.status == told_status::complete; });
+}
+
+}  // namespace psource::simulation
