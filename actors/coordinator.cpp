@@ -82,10 +82,30 @@ void coordinator_state::settle_held_tables() {
     schedule->release();
 }
 
+// A reshard may have replaced shards since they were listed; a copy of an old one would be stale.
+void coordinator_state::list_if_due() {
+  if (finishing || listing || !parts.questions || !schedule->copies_wait()) return;
+  if (self->home_system().clock().now() - last_listing < parts.listing_interval) return;
+  listing = true;
+  parts.questions->ask_serving([boss = coordinator_actor(self)](result<std::vector<shard_id>> serving) {
+    caf::anon_send(boss, serving_atom::value,
+                   std::make_shared<const result<std::vector<shard_id>>>(std::move(serving)));
+  });
+}
+
+void coordinator_state::take_serving(const result<std::vector<shard_id>>& serving) {
+  listing = false;
+  last_listing = self->home_system().clock().now();
+  // Whoever cannot answer proves nothing.
+  if (serving) schedule->drop_unserved({serving->begin(), serving->end()});
+  start_tasks();
+}
+
 void coordinator_state::start_tasks() {
   settle_held_tables();
+  list_if_due();
   if (!finishing) {
-    for (auto& task : schedule->start()) {
+    for (auto& task : schedule->start(!listing)) {
       auto spec = std::make_shared<session_spec>(std::move(task.spec));
       auto reader = self->spawn<caf::monitored>(stream_reader, task.id, std::move(spec), parts.clock, parts.client,
                                                 parts.questions, parts.readers, out, coordinator_actor(self));
@@ -192,7 +212,7 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
     }
     self->state.reader_is_gone(down.source);
   });
-  self->state.last_peek = self->home_system().clock().now();
+  self->state.last_peek = self->state.last_listing = self->home_system().clock().now();
   self->state.begin(*plan);
   self->delayed_send(coordinator_actor(self), self->state.parts.refresh_interval, watch_atom::value);
   return {
@@ -205,6 +225,7 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
       [self](broken_atom, const failure_ptr& why) { self->state.output_broke(*why); },
       [self](finish_atom) { self->state.all_written(); },
       [self](watch_atom) { self->state.watch(); },
+      [self](serving_atom, const serving_answer_ptr& serving) { self->state.take_serving(*serving); },
       [self](stops_atom, const stops_answer_ptr& stops) { self->state.take_stops(*stops); },
       [self](stop_atom, int signal) { self->state.stop(signal); },
   };

@@ -39,6 +39,8 @@ struct engine_parts {
   schedule_limits limits;
   /// While copies go on for longer than this, tables that are done catch up again: binary logs are kept for days only.
   std::chrono::milliseconds refresh_interval = std::chrono::hours(1);
+  /// Copies only start on shards that were seen serving within this time.
+  std::chrono::milliseconds listing_interval = std::chrono::minutes(1);
   /// Told once the emitter exists, so that the output's listener can reach it.
   std::function<void(emitter_actor)> on_emitter;
   /// Where progress goes; nothing = no progress reports.
@@ -63,6 +65,9 @@ struct coordinator_state {
   /// Fresh stop positions are on their way.
   bool asking = false;
   steady_time last_peek;
+  /// The serving shards are being asked for; copies wait.
+  bool listing = false;
+  steady_time last_listing;
 
   void begin(sync_plan& plan);
   void start_tasks();
@@ -75,6 +80,7 @@ struct coordinator_state {
   void stop(int signal);
   void all_written();
   void watch();
+  void take_serving(const result<std::vector<shard_id>>& serving);
   void take_stops(const result<std::map<shard_id, gtid_set>>& stops);
 
  private:
@@ -83,6 +89,7 @@ struct coordinator_state {
   bool refresh_is_due() const;
   void ask_stops();
   void settle_held_tables();
+  void list_if_due();
   void finish_if_idle();
   void end();
 };

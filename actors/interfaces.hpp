@@ -36,6 +36,7 @@ using stream_end_ptr = std::shared_ptr<const stream_end>;
 using tables_ptr = std::shared_ptr<std::vector<session_table>>;
 using rows_answer_ptr = std::shared_ptr<result<looked_up_rows>>;
 using stops_answer_ptr = std::shared_ptr<const result<std::map<shard_id, gtid_set>>>;
+using serving_answer_ptr = std::shared_ptr<const result<std::vector<shard_id>>>;
 using positions_answer_ptr = std::shared_ptr<const result<server_positions>>;
 
 using start_atom = caf::atom_constant<caf::atom("start")>;
@@ -54,6 +55,7 @@ using broken_atom = caf::atom_constant<caf::atom("broken")>;
 using done_atom = caf::atom_constant<caf::atom("done")>;
 using failed_atom = caf::atom_constant<caf::atom("failed")>;
 using stopped_atom = caf::atom_constant<caf::atom("stopped")>;
+using serving_atom = caf::atom_constant<caf::atom("serving")>;
 using stops_atom = caf::atom_constant<caf::atom("stops")>;
 using rows_atom = caf::atom_constant<caf::atom("rows")>;
 using positions_atom = caf::atom_constant<caf::atom("positions")>;
@@ -115,6 +117,8 @@ using coordinator_actor = caf::typed_actor<
     caf::reacts_to<watch_atom>,
     // From the question worker: fresh stop positions for them.
     caf::reacts_to<stops_atom, stops_answer_ptr>,
+    // From the question worker: the shards that serve now, asked for before more copies start.
+    caf::reacts_to<serving_atom, serving_answer_ptr>,
     // From the signal thread: end in good order; the number is the signal.
     caf::reacts_to<stop_atom, int>>;
 
@@ -134,3 +138,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::tables_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::rows_answer_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::positions_answer_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::stops_answer_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::serving_answer_ptr)

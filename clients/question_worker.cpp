@@ -126,6 +126,18 @@ void question_worker::ask_positions(const shard_id& shard, tablet_type tablet,
   });
 }
 
+void question_worker::ask_serving(std::function<void(result<std::vector<shard_id>>)> answer) {
+  enqueue([this, answer = std::move(answer)](bool closing) {
+    if (closing) {
+      answer(ending<std::vector<shard_id>>());
+      return;
+    }
+    // Row look-ups leave a shard as the session's target, and a shard does not know the others.
+    session_.reset();
+    answer(retried<std::vector<shard_id>>([](mysql_session& s) { return list_shards(s); }));
+  });
+}
+
 void question_worker::ask_stops(std::vector<shard_id> shards,
                                 std::function<void(result<std::map<shard_id, gtid_set>>)> answer) {
   enqueue([this, shards = std::move(shards), answer = std::move(answer)](bool closing) {

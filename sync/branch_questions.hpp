@@ -28,6 +28,8 @@ class branch_questions {
   /// Which transactions a tablet of the shard has executed, and for which the binary logs are gone.
   virtual void ask_positions(const shard_id& shard, tablet_type tablet,
                              std::function<void(result<server_positions>)> answer) = 0;
+  /// The shards that serve now, of all keyspaces.
+  virtual void ask_serving(std::function<void(result<std::vector<shard_id>>)> answer) = 0;
   /// The present positions of these shards, as at the start of a read.
   virtual void ask_stops(std::vector<shard_id> shards,
                          std::function<void(result<std::map<shard_id, gtid_set>>)> answer) = 0;

@@ -109,7 +109,28 @@ void sync_schedule::release() {
     }
 }
 
-std::vector<scheduled_task> sync_schedule::start() {
+void sync_schedule::drop_unserved(const std::set<shard_id>& serving) {
+  for (auto at = copies_.begin(); at != copies_.end();) {
+    const shard_id shard{at->keyspace, at->shards.front()};
+    if (serving.count(shard) > 0) {
+      ++at;
+      continue;
+    }
+    const session_table table = std::move(at->tables.front());
+    at = copies_.erase(at);
+    --open_copies_;
+    fail_table(table, failure{error_code::shards_changed,
+                              "The shard " + shard.to_string() + " was replaced by others before " +
+                                  table.shape->id.to_string() +
+                                  " was copied from it. The next sync goes on with the shards that serve then.",
+                              {},
+                              table.shape->id});
+    --accounts_[table.stream].open;
+    close(table.stream);
+  }
+}
+
+std::vector<scheduled_task> sync_schedule::start(bool copies) {
   std::vector<scheduled_task> tasks;
   const auto run = [&](session_spec spec) {
     const task_id id = next_id_++;
@@ -120,7 +141,7 @@ std::vector<scheduled_task> sync_schedule::start() {
     run(std::move(catch_ups_.front()));
     catch_ups_.pop_front();
   }
-  for (auto at = copies_.begin(); at != copies_.end() && running_.size() < limits_.max_streams;) {
+  for (auto at = copies_.begin(); copies && at != copies_.end() && running_.size() < limits_.max_streams;) {
     auto& on_shard = copies_on_shard_[{at->keyspace, at->shards.front()}];
     if (on_shard >= limits_.max_copies_per_shard) {
       ++at;
@@ -237,8 +258,10 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
     std::vector<shard_name> gone;
     std::int64_t newest = 0;
     for (const auto& [shard, cursor] : table.cursors) {
-      // An old shard does not serve any more: its rows are in those that the stream was to reach.
-      if (std::find(spec.old_shards.begin(), spec.old_shards.end(), shard) != spec.old_shards.end()) {
+      // An old shard does not serve any more, nor does one that came and went since: their rows are in the shards that
+      // the stream was to reach.
+      const bool old = !spec.old_shards.empty() && spec.stops.count(shard) == 0;
+      if (old) {
         gone.push_back(shard);
         newest = std::max(newest, cursor.cdc_cursor);
       } else if (restarted_.insert({table.stream, shard}).second) {

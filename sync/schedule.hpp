@@ -43,8 +43,14 @@ class sync_schedule {
   /// Takes the calls out of the plan. Streams without any call, and those with a problem, are over at once.
   sync_schedule(sync_plan& plan, schedule_limits limits);
 
-  /// Tasks to start now. Their streams count as running until finished() or failed() is called with their id.
-  std::vector<scheduled_task> start();
+  /// Tasks to start now. Their streams count as running until finished() or failed() is called with their id. Copies
+  /// wait while `copies` is false.
+  std::vector<scheduled_task> start(bool copies = true);
+
+  /// Fails the tables of waiting copies whose shard does not serve any more: what it holds is older than what its
+  /// successors do, and a position taken there leads nowhere.
+  void drop_unserved(const std::set<shard_id>& serving);
+  bool copies_wait() const { return !copies_.empty(); }
 
   /// A session reached its end; `tables` are its final cursors.
   void finished(task_id id, std::vector<session_table> tables);

@@ -296,6 +296,8 @@ result<void> stream_session::take_fields(const raw_event& event, batch& out) {
   if (table == no_table) return {};
   shard_slots* shard = find_or_adopt(event.shard);
   if (shard == nullptr) return {};
+  // A tablet failed in the first batch: the server begins the copy anew, and tells no deletion of the rows so far.
+  if (spec_.kind == stream_kind::copy && shard->copy_rows_seen && shard->lastpks.empty()) shard->restarted = true;
   auto encoder = record_encoder::compile(*spec_.tables[table].shape, *fields, spec_.tables[table].encoder);
   if (!encoder) return fail(std::move(encoder.error()));
   for (const auto& warning : encoder->warnings()) out.warnings.push_back(warning);
@@ -452,8 +454,6 @@ result<void> stream_session::take_change(const row_change_view& change, const st
                                   ", which cannot be resumed: the table has no primary key that allows it.",
                               {},
                               table.shape->id});
-        // The same without a key to go on from: the server begins anew, and tells no deletion of the rows so far.
-        if (again && spec_.kind == stream_kind::copy && rows_shard_->lastpks.empty()) rows_shard_->restarted = true;
         target.snapshot_cursor = std::max(cursor.cdc_cursor + 1, clock_->server_microseconds());
         auto remembered = remember_snapshot();
         if (!remembered) return remembered;

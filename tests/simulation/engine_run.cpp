@@ -60,6 +60,19 @@ void scripted_questions::ask_positions(const shard_id& shard, tablet_type,
   });
 }
 
+void scripted_questions::ask_serving(std::function<void(result<std::vector<shard_id>>)> answer) {
+  ++asked;
+  pending_.push_back([this, answer = std::move(answer)](bool fails) {
+    if (fails) {
+      answer(fail(error_code::query_failed, "The question was not answered."));
+      return;
+    }
+    std::vector<shard_id> serving;
+    for (const auto* shard : branch_.serving()) serving.push_back({keyspace_name(keyspace), shard_name(shard->name)});
+    answer(std::move(serving));
+  });
+}
+
 void scripted_questions::ask_stops(std::vector<shard_id> shards,
                                    std::function<void(result<std::map<shard_id, gtid_set>>)> answer) {
   ++asked;

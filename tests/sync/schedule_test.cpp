@@ -114,6 +114,21 @@ TEST_CASE("a table that is done waits while others are copied, and catches up to
   CHECK_FALSE(schedule.holds_tables());
 }
 
+TEST_CASE("a copy does not start on a shard that was replaced meanwhile") {
+  auto plan = plan_of(2, {spec_of(stream_kind::copy, "-80", {0}), spec_of(stream_kind::copy, "80-", {1})});
+  sync_schedule schedule(plan, {});
+  CHECK(schedule.start(false).empty());
+  CHECK(schedule.copies_wait());
+  schedule.drop_unserved({{keyspace_name("ks"), shard_name("80-")}, {keyspace_name("ks"), shard_name("-40")}});
+  CHECK(verdicts(schedule) == "0- ");
+  const auto told = schedule.take_failures();
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].code == error_code::shards_changed);
+  const auto tasks = schedule.start();
+  REQUIRE(tasks.size() == 1);
+  CHECK(tasks[0].spec.shards[0] == shard_name("80-"));
+}
+
 TEST_CASE("a failed table does not wait for the others' copies") {
   auto plan = plan_of(2, {spec_of(stream_kind::catch_up, "-", {0}), spec_of(stream_kind::copy, "-", {1})});
   for (stream_index i = 0; i < 2; ++i) plan.streams[i].table = session_table_of(i, simple_table("t" + std::to_string(i)));

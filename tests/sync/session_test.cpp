@@ -371,6 +371,41 @@ TEST_CASE("rows before their FIELD event and rows of a strange shard are protoco
   CHECK(other.error().message.find("80-") != std::string::npos);
 }
 
+TEST_CASE("positions, keys, times and shards that cannot be are protocol errors and move no cursor") {
+  const auto refused = [](session_spec spec, std::string response) {
+    driver d(std::move(spec));
+    const auto before = d.cursor();
+    const auto step = d.give(std::move(response));
+    REQUIRE_FALSE(step);
+    CHECK(step.error().code == error_code::response_malformed);
+    d.session.seal(d.out);
+    for (const auto& move : d.out.moves) CHECK(move.cursor.position == before.position);
+    CHECK(d.cursor().position == before.position);
+    CHECK(d.cursor().lastpk.empty());
+    return step.error().message;
+  };
+  const auto contains = [](const std::string& text, const char* part) { return text.find(part) != std::string::npos; };
+  const auto catch_up = catch_up_spec(server + "1-5", server + "1-9");
+  event_script script;
+  script.begin(1).vgtid("nonsense").commit(1);
+  CHECK(contains(refused(catch_up, script.take()), "position of ks/- that is none"));
+  script.begin(1).vgtid_of({{"-", server + "1-6"}, {"a/b", server + "1-6"}}).commit(1);
+  CHECK(contains(refused(catch_up, script.take()), "impossible name: ks/a/b"));
+  script.begin(1).vgtid_of({{"-", server + "1-6"}, {"", "current"}}).commit(1);
+  CHECK(contains(refused(catch_up, script.take()), "impossible name"));
+  for (const std::int64_t time : {std::int64_t{-1}, std::int64_t{1} << 62}) {
+    script.begin(time).field("t").insert("t", "1", "a", time);
+    CHECK(contains(refused(catch_up, script.take()), "impossible commit time"));
+  }
+  script.begin().vgtid(server + "1-5", {{"t", "7"}});
+  script.last()->mutable_vgtid()->mutable_shard_gtids(0)->mutable_table_p_ks(0)->mutable_lastpk()->clear_fields();
+  script.commit();
+  CHECK(contains(refused(copy_spec(), script.take()), "has no fields"));
+  // The position of a snapshot is kept before its first boundary.
+  script.begin().field("t").vgtid("nonsense", {{"t", ""}}).insert("t", "1", "a");
+  CHECK(contains(refused(copy_spec(), script.take()), "position of ks/- that is none"));
+}
+
 TEST_CASE("a reshard whose first transaction on a new shard holds rows is crossed, cursors going on above the parent's") {
   auto spec = catch_up_spec(server + "1-5", server + "1-5");
   spec.shards = spec.old_shards = {shard_name("-80")};
