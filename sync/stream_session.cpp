@@ -508,9 +508,13 @@ result<bool> stream_session::take_boundary(batch& out) {
   if (!position->shards.empty()) {
     auto taken = take_positions(*position);
     if (!taken) return fail(std::move(taken.error()));
-    bool same_shards = position->shards.size() == shards_.size();
-    for (const auto& shard : shards_)
-      if (position->find({spec_.keyspace, shard.shard}) == nullptr) same_shards = false;
+    // Listed and not provisional, or neither: then the shards are those that are known.
+    const bool same_shards =
+        position->shards.size() == static_cast<std::size_t>(std::count_if(shards_.begin(), shards_.end(),
+                                                                          [](const auto& s) { return !s.provisional; })) &&
+        std::all_of(shards_.begin(), shards_.end(), [&](const auto& shard) {
+          return shard.provisional == (position->find({spec_.keyspace, shard.shard}) == nullptr);
+        });
     if (!same_shards) {
       auto followed = follow_reshard(*position, out);
       if (!followed) return fail(std::move(followed.error()));
@@ -580,6 +584,11 @@ result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
       table.cursors.erase(shard.shard);
     }
   }
+  // New shards of another reshard, whose own VGTID is still to come.
+  std::vector<shard_slots> unlisted;
+  for (auto& shard : shards_)
+    if (shard.provisional && position.find({spec_.keyspace, shard.shard}) == nullptr)
+      unlisted.push_back(std::move(shard));
   std::vector<shard_slots> next;
   for (const auto& progress : position.shards) {
     if (progress.id.keyspace != spec_.keyspace) continue;
@@ -591,10 +600,12 @@ result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
     for (std::size_t i = 0; i < spec_.tables.size(); ++i)
       spec_.tables[i].cursors[progress.id.shard].cdc_cursor = next.back().tables[i].provisional.cdc_cursor;
   }
+  for (auto& shard : unlisted) next.push_back(std::move(shard));
   shards_ = std::move(next);
   rows_shard_ = nullptr;
   spec_.shards.clear();
-  for (const auto& shard : shards_) spec_.shards.push_back(shard.shard);
+  for (const auto& shard : shards_)
+    if (!shard.provisional) spec_.shards.push_back(shard.shard);
   moved_ = true;
   return {};
 }
