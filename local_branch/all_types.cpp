@@ -113,8 +113,8 @@ const std::array columns{
 };
 // clang-format on
 
-/// After a case of its own a row is updated twice within it: first only c_int changes, then c_int and one path of the
-/// document in c_json; the update after these brings the next case.
+/// After a case of its own a row is updated twice within it: first only c_int changes, then c_int and one
+/// path of the document in c_json; the update after these brings the next case.
 constexpr std::uint32_t versions_of_a_case = 3;
 
 struct place_in_turn {
@@ -123,13 +123,14 @@ struct place_in_turn {
 };
 
 place_in_turn turn_of(std::int64_t id, std::uint32_t version) {
-  return {static_cast<std::size_t>((static_cast<std::uint64_t>(id) + version / versions_of_a_case) % case_count),
-          version % versions_of_a_case};
+  return {
+      static_cast<std::size_t>((static_cast<std::uint64_t>(id) + version / versions_of_a_case) % case_count),
+      version % versions_of_a_case};
 }
 
 /// c_json in the last step of each case. The scalar can only change as a whole.
-const std::array<literal, case_count> changed_json{
-    nullptr, "{\"a\": [1, 2.5, true, null, \"x\"], \"d\": 2}", "[7]", "\"other\"", "{\"k\": 5, \"u\": \"it's\"}"};
+const std::array<literal, case_count> changed_json{nullptr, "{\"a\": [1, 2.5, true, null, \"x\"], \"d\": 2}",
+                                                   "[7]", "\"other\"", "{\"k\": 5, \"u\": \"it's\"}"};
 
 class typed_rows : public row_maker {
  public:

@@ -7,9 +7,10 @@
 
 namespace psource::local_branch {
 
-/// The table `all_types`: id bigint primary key and one column per type and character set. Row `id` in version v shows
-/// case (id + v / 3) of the cases in turn: all NULL, largest, smallest, odd, ordinary. The two versions within a case change
-/// c_int only, and c_int and a path of c_json. The texts in copy and binlog are those of a Vitess 24.
+/// The table `all_types`: id bigint primary key and one column per type and character set. Row `id` in
+/// version v shows case (id + v / 3) of the cases in turn: all NULL, largest, smallest, odd, ordinary. The
+/// two versions within a case change c_int only, and c_int and a path of c_json. The texts in copy and binlog
+/// are those of a Vitess 24.
 table all_types_table(std::int64_t rows);
 
 }  // namespace psource::local_branch

@@ -326,15 +326,16 @@ result<const handover*> keyspace::plan_reshard(const std::vector<std::string>& f
   made->keep_old = keep_old;
   std::vector<shard*> next = planned_;
   for (const auto& name : from) {
-    const auto found = std::find_if(next.begin(), next.end(), [&](const shard* s) { return s->name() == name; });
+    const auto found =
+        std::find_if(next.begin(), next.end(), [&](const shard* s) { return s->name() == name; });
     if (found == next.end()) return refuse("there is no shard " + name + " to take");
     made->participants.push_back(*found);
     next.erase(found);
   }
   for (const auto& name : to) {
     const std::size_t number = shards_.size();
-    shards_.push_back(std::make_unique<shard>(*this, name, number, uuid_of(seed_ ^ hash_of(name) ^ mix(number)),
-                                              *parse_key_range(name)));
+    shards_.push_back(std::make_unique<shard>(
+        *this, name, number, uuid_of(seed_ ^ hash_of(name) ^ mix(number)), *parse_key_range(name)));
     shard& born = *shards_.back();
     born.serving = false;
     born.gone = true;

@@ -163,8 +163,8 @@ class shard {
   const std::vector<shard_table>& tables() const { return tables_; }
   // ------------------------------------------------------------------------------------------------------------------
 
-  /// Writes one transaction: `build(writer)` calls insert(), update() and remove(). Without a change, and on a shard that
-  /// does not serve, nothing is committed. Returns the number of changes. Thread-safe.
+  /// Writes one transaction: `build(writer)` calls insert(), update() and remove(). Without a change, and on
+  /// a shard that does not serve, nothing is committed. Returns the number of changes. Thread-safe.
   class writer;
   template <class F>
   std::size_t write(std::int64_t time_ns, F&& build);
@@ -177,8 +177,8 @@ class shard {
 
   /// From now on another server writes its log, which begins with an empty transaction. Thread-safe.
   void fail_over();
-  /// Forgets the binary logs but for the last `keep` transactions. Streams that would need them look for a tablet for
-  /// `search` (0: as long as vtgate does). Thread-safe.
+  /// Forgets the binary logs but for the last `keep` transactions. Streams that would need them look for a
+  /// tablet for `search` (0: as long as vtgate does). Thread-safe.
   void purge(std::size_t keep, std::chrono::milliseconds search);
   /// 0 = as long as vtgate does.
   std::chrono::milliseconds search() const { return std::chrono::milliseconds(search_ms_.load()); }
@@ -258,8 +258,8 @@ class shard::writer {
   std::vector<change> changes_;
 };
 
-/// A keyspace with its shards and tables. Once the branch is served they are fixed, but for what its shards hold and for
-/// reshards, whose shards are made before.
+/// A keyspace with its shards and tables. Once the branch is served they are fixed, but for what its shards
+/// hold and for reshards, whose shards are made before.
 class keyspace {
  public:
   /// Shards of equal key ranges; their server UUIDs come from the seed.
@@ -281,14 +281,14 @@ class keyspace {
   shard* find_shard(const std::string& name) const;
   std::optional<std::size_t> find_table(const std::string& name) const;
 
-  /// Plans a reshard that comes after those planned before. Before the branch is served only. Errors: config_invalid (a
-  /// shard that will not be there, ranges that do not cover each other).
-  result<const handover*> plan_reshard(const std::vector<std::string>& from, const std::vector<std::string>& to,
-                                       bool keep_old);
+  /// Plans a reshard that comes after those planned before. Before the branch is served only. Errors:
+  /// config_invalid (a shard that will not be there, ranges that do not cover each other).
+  result<const handover*> plan_reshard(const std::vector<std::string>& from,
+                                       const std::vector<std::string>& to, bool keep_old);
   /// A reshard that has happened already (in a recording). Before the branch is served only.
   const handover* add_handover(handover made);
-  /// Switches to the successors, with the rows of the participants as they are now; false when those do not serve.
-  /// Thread-safe.
+  /// Switches to the successors, with the rows of the participants as they are now; false when those do not
+  /// serve. Thread-safe.
   bool reshard(const handover& plan);
 
   /// Before the branch is served only.

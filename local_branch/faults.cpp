@@ -42,9 +42,9 @@ const std::set<std::string> common_keys{"do",   "keyspace", "shard",     "table"
                                         "rows", "after_ms", "on_signal", "repeat"};
 
 const std::array<const char*, 17> code_names{
-    "OK",        "CANCELLED",           "UNKNOWN",         "INVALID_ARGUMENT", "DEADLINE_EXCEEDED",
-    "NOT_FOUND", "ALREADY_EXISTS",      "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
-    "ABORTED",   "OUT_OF_RANGE",        "UNIMPLEMENTED",   "INTERNAL",         "UNAVAILABLE",
+    "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+    "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+    "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
     "DATA_LOSS", "UNAUTHENTICATED"};
 
 constexpr std::uint64_t largest = 1'000'000'000'000;
@@ -55,7 +55,9 @@ class line_reader {
   line_reader(const rapidjson::Value& object, std::size_t line, std::vector<std::string>& problems)
       : object_(object), line_(line), problems_(problems) {}
 
-  void complain(const std::string& what) { problems_.push_back("line " + std::to_string(line_) + ": " + what + "."); }
+  void complain(const std::string& what) {
+    problems_.push_back("line " + std::to_string(line_) + ": " + what + ".");
+  }
 
   void text(const char* key, std::string& value) {
     if (const auto* found = find(key)) {
@@ -76,7 +78,8 @@ class line_reader {
   std::optional<std::uint64_t> number(const char* key, std::uint64_t least) {
     const auto* found = find(key);
     if (found == nullptr) return std::nullopt;
-    if (found->IsUint64() && found->GetUint64() >= least && found->GetUint64() <= largest) return found->GetUint64();
+    if (found->IsUint64() && found->GetUint64() >= least && found->GetUint64() <= largest)
+      return found->GetUint64();
     complain(std::string("\"") + key + "\" has to be a whole number from " + std::to_string(least) + " on");
     return std::nullopt;
   }
@@ -104,7 +107,9 @@ class line_reader {
   std::vector<std::string>& problems_;
 };
 
-std::chrono::milliseconds ms(std::uint64_t count) { return std::chrono::milliseconds(static_cast<std::int64_t>(count)); }
+std::chrono::milliseconds ms(std::uint64_t count) {
+  return std::chrono::milliseconds(static_cast<std::int64_t>(count));
+}
 
 fault read_line(const rapidjson::Value& object, std::size_t line, std::vector<std::string>& problems) {
   line_reader read(object, line, problems);
@@ -112,7 +117,8 @@ fault read_line(const rapidjson::Value& object, std::size_t line, std::vector<st
   out.line = line;
   std::string name;
   read.text("do", name);
-  const auto rule = std::find_if(rules().begin(), rules().end(), [&](const auto& r) { return name == r.name; });
+  const auto rule =
+      std::find_if(rules().begin(), rules().end(), [&](const auto& r) { return name == r.name; });
   if (rule == rules().end()) {
     std::string known;
     for (const auto& r : rules()) known += (known.empty() ? "" : ", ") + std::string(r.name);
@@ -140,11 +146,13 @@ fault read_line(const rapidjson::Value& object, std::size_t line, std::vector<st
   out.after = ms(read.number("after_ms", 0).value_or(0));
   read.flag("on_signal", out.on_signal);
   out.repeat = read.number("repeat", 1).value_or(1);
-  if (const auto given = read.number(out.kind == fault_kind::purge ? "search_ms" : "ms", 0)) out.duration = ms(*given);
+  if (const auto given = read.number(out.kind == fault_kind::purge ? "search_ms" : "ms", 0))
+    out.duration = ms(*given);
   if (!out.duration && out.kind == fault_kind::trickle) out.duration = ms(10);
   out.message = "the branch was told to fail";
   read.text("message", out.message);
-  if (const auto code = object.FindMember("code"); code != object.MemberEnd() && rule->keys.count("code") > 0) {
+  if (const auto code = object.FindMember("code");
+      code != object.MemberEnd() && rule->keys.count("code") > 0) {
     const auto known = std::find_if(code_names.begin(), code_names.end(), [&](const char* n) {
       return code->value.IsString() && std::string(code->value.GetString()) == n;
     });
@@ -191,11 +199,12 @@ parsed_faults parse_faults(std::string_view text) {
     rapidjson::Document document;
     document.Parse<rapidjson::kParseIterativeFlag>(line.c_str(), line.size());
     if (document.HasParseError() || !document.IsObject()) {
-      out.problems.push_back("line " + std::to_string(number) + ": not a JSON object" +
-                             (document.HasParseError()
-                                  ? std::string(" (") + rapidjson::GetParseError_En(document.GetParseError()) + ")"
-                                  : std::string()) +
-                             ".");
+      out.problems.push_back(
+          "line " + std::to_string(number) + ": not a JSON object" +
+          (document.HasParseError()
+               ? std::string(" (") + rapidjson::GetParseError_En(document.GetParseError()) + ")"
+               : std::string()) +
+          ".");
       continue;
     }
     const auto problems = out.problems.size();
@@ -208,7 +217,8 @@ parsed_faults parse_faults(std::string_view text) {
 // -- fault_injector
 // ------------------------------------------------------------------------------------------------
 
-result<std::unique_ptr<fault_injector>> fault_injector::make(branch& target, std::vector<fault> faults, hooks told) {
+result<std::unique_ptr<fault_injector>> fault_injector::make(branch& target, std::vector<fault> faults,
+                                                             hooks told) {
   std::unique_ptr<fault_injector> out(new fault_injector(target, std::move(told)));
   for (auto& what : faults) {
     const auto refuse = [&](const std::string& why) {
@@ -283,7 +293,8 @@ void fault_injector::begin_again(entry& e) {
 }
 
 bool fault_injector::due(const entry& e, clock::time_point now) const {
-  return started_ && !stopped_ && e.left > 0 && now >= begin_ + e.what.after && (!e.what.on_signal || e.signalled);
+  return started_ && !stopped_ && e.left > 0 && now >= begin_ + e.what.after &&
+         (!e.what.on_signal || e.signalled);
 }
 
 std::optional<fault> fault_injector::next(const call_view& call, std::vector<bool>& had) {
@@ -301,10 +312,11 @@ std::optional<fault> fault_injector::next(const call_view& call, std::vector<boo
       if (call.peeks != (what.phase == fault_phase::peek)) continue;
       if (what.phase == fault_phase::copy && !call.copying) continue;
       if (what.phase == fault_phase::binlog && call.copying) continue;
-      const bool here = what.kind == fault_kind::reshard
-                            ? std::any_of(what.from.begin(), what.from.end(),
-                                          [&](const auto& s) { return call.reads(what.keyspace, s, what.table); })
-                            : call.reads(what.keyspace, what.shard, what.table);
+      const bool here =
+          what.kind == fault_kind::reshard
+              ? std::any_of(what.from.begin(), what.from.end(),
+                            [&](const auto& s) { return call.reads(what.keyspace, s, what.table); })
+              : call.reads(what.keyspace, what.shard, what.table);
       if (!here) continue;
       const bool cuts = what.kind == fault_kind::duplicate_begin || what.kind == fault_kind::half_transaction;
       if (cuts && !call.has_transaction) continue;

@@ -1,4 +1,5 @@
-// Faults that a branch is told to have: what goes wrong, where and when. The grammar of the file is in README.md.
+// Faults that a branch is told to have: what goes wrong, where and when. The grammar of the file is in
+// README.md.
 #pragma once
 
 #include <chrono>
@@ -58,8 +59,8 @@ struct fault {
   std::uint64_t repeat = 1;
 
   // What.
-  /// stall: how long (nothing = for ever); trickle: between messages; restart: how long nobody listens; purge: how long
-  /// streams look for a tablet (0 = 90 s).
+  /// stall: how long (nothing = for ever); trickle: between messages; restart: how long nobody listens;
+  /// purge: how long streams look for a tablet (0 = 90 s).
   std::optional<std::chrono::milliseconds> duration;
   int code = 14;
   std::string message;
@@ -123,8 +124,8 @@ class fault_injector {
   /// Nothing happens any more when it returns. May be repeated.
   void stop();
 
-  /// The fault of this call that is due, if any; those of the branch are carried out here. `had` is the call's own record
-  /// of what it had. The call has to ask again when the listener hears of a commit.
+  /// The fault of this call that is due, if any; those of the branch are carried out here. `had` is the
+  /// call's own record of what it had. The call has to ask again when the listener hears of a commit.
   std::optional<fault> next(const call_view& call, std::vector<bool>& had);
   /// Wakes calls without a response when a fault becomes due.
   void subscribe(std::weak_ptr<commit_listener> call);

@@ -43,7 +43,8 @@ std::int64_t transaction_source::existing(target& t, std::size_t table, const sh
   if (runs + state.inserted.size() == 0) return 0;
   for (int tries = 0; tries < 8; ++tries) {
     const std::size_t pick = below(runs + state.inserted.size());
-    const std::int64_t id = pick < runs ? t.where->id_near(static_cast<std::int64_t>(pick)) : state.inserted[pick - runs];
+    const std::int64_t id =
+        pick < runs ? t.where->id_near(static_cast<std::int64_t>(pick)) : state.inserted[pick - runs];
     if ((pick >= runs || id <= rows) && writer.exists(table, id)) return id;
   }
   return 0;

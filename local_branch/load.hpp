@@ -12,9 +12,9 @@
 
 namespace psource::local_branch {
 
-/// Makes up transactions: 60 % updates, 20 % inserts, 20 % deletes, 1 to 20 row changes (or `rows` of them) in
-/// one shard, now and then in two tables. What they change follows from the seed alone, whatever the pace. One
-/// thread at a time; the only writer.
+/// Makes up transactions: 60 % updates, 20 % inserts, 20 % deletes, 1 to 20 row changes (or `rows` of them)
+/// in one shard, now and then in two tables. What they change follows from the seed alone, whatever the pace.
+/// One thread at a time; the only writer.
 class transaction_source {
  public:
   transaction_source(branch& target, std::uint64_t seed, std::size_t rows = 0);
@@ -53,7 +53,8 @@ class transaction_source {
 /// A thread that writes at a rate.
 class load_writer {
  public:
-  /// Row changes per second over all shards; total 0 = without end; transaction_rows as in transaction_source.
+  /// Row changes per second over all shards; total 0 = without end; transaction_rows as in
+  /// transaction_source.
   load_writer(branch& target, std::uint64_t seed, double rate, std::uint64_t total,
               std::size_t transaction_rows = 0);
   ~load_writer();

@@ -71,10 +71,9 @@ class ports {
     mysql.password = options_.password;
     mysql.tls_cert_file = options_.tls_cert_file;
     mysql.tls_key_file = options_.tls_key_file;
-    auto questions =
-        mysql_server::start(std::move(mysql), [this](const std::string& target, const std::string& sql) {
-          return answers_.answer(target, sql);
-        });
+    auto questions = mysql_server::start(
+        std::move(mysql),
+        [this](const std::string& target, const std::string& sql) { return answers_.answer(target, sql); });
     if (!questions) return tl::unexpected(std::move(questions.error()));
     streams_ = std::move(*streams);
     questions_ = std::move(*questions);
@@ -110,7 +109,8 @@ result<std::vector<fault>> read_faults(const std::string& file) {
   auto parsed = parse_faults(text.str());
   std::string problems;
   for (const auto& problem : parsed.problems) problems += "\n  " + problem;
-  if (!problems.empty()) return fail(error_code::config_invalid, "The faults " + file + " cannot be used:" + problems);
+  if (!problems.empty())
+    return fail(error_code::config_invalid, "The faults " + file + " cannot be used:" + problems);
   return std::move(parsed.faults);
 }
 
@@ -136,7 +136,8 @@ int serve(const program_options& options) {
     fault_injector::hooks hooks;
     const auto tell = [&printing](const char* word, const fault& what) {
       std::lock_guard lock(printing);
-      std::cout << "{\"" << word << "\":\"" << to_string(what.kind) << "\",\"line\":" << what.line << "}" << std::endl;
+      std::cout << "{\"" << word << "\":\"" << to_string(what.kind) << "\",\"line\":" << what.line << "}"
+                << std::endl;
     };
     hooks.told = [tell](const fault& what) { tell("fault", what); };
     hooks.signalled = [tell](const fault& what) { tell("signal", what); };
@@ -159,7 +160,8 @@ int serve(const program_options& options) {
     load = std::make_unique<load_writer>(served, options.seed, options.write_rate, options.write_total,
                                          options.transaction_rows);
 
-  std::cout << "{\"grpc_port\":" << both.grpc_port() << ",\"mysql_port\":" << both.mysql_port() << "}" << std::endl;
+  std::cout << "{\"grpc_port\":" << both.grpc_port() << ",\"mysql_port\":" << both.mysql_port() << "}"
+            << std::endl;
   if (faults) faults->start();
 
   int signal = 0;

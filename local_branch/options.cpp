@@ -116,18 +116,19 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
       ("write-rate", "Row changes per second over all shards while it runs", cxxopts::value<texts>(), "N")  //
       ("write-total", "Stay quiet after so many row changes", cxxopts::value<texts>(), "N")                 //
       ("transaction-rows", "Row changes of each transaction (default 1 to 20, as it comes)",
-       cxxopts::value<texts>(), "N")                                                                        //
-      ("seed", "Makes rows, changes and server ids repeatable (default 1)", cxxopts::value<texts>(), "N")   //
+       cxxopts::value<texts>(), "N")                                                                       //
+      ("seed", "Makes rows, changes and server ids repeatable (default 1)", cxxopts::value<texts>(), "N")  //
       ("replay", "Serve a recorded stream (.vstream, also gzipped) as a keyspace's history; may be repeated",
        cxxopts::value<texts>(), "FILE")  //
       ("truth", "At the end, write every row that then exists as JSON lines", cxxopts::value<texts>(),
-       "FILE")                                                                                    //
-      ("all-types", "Also a table all_types with a column of every MySQL type")                   //
+       "FILE")                                                                   //
+      ("all-types", "Also a table all_types with a column of every MySQL type")  //
       ("row-image", "binlog_row_image of the database: full (default) or noblob", cxxopts::value<texts>(),
-       "IMAGE")                                                                                        //
-      ("partial-json", "binlog_row_value_options=PARTIAL_JSON: changed JSON as an expression")         //
-      ("faults", "What goes wrong, where and when, as JSON lines (see docs/local-branch.md)", cxxopts::value<texts>(),
-       "FILE")                                                                                         //
+       "IMAGE")                                                                                 //
+      ("partial-json", "binlog_row_value_options=PARTIAL_JSON: changed JSON as an expression")  //
+      ("faults", "What goes wrong, where and when, as JSON lines (see docs/local-branch.md)",
+       cxxopts::value<texts>(),
+       "FILE")                                                                                    //
       ("with-internal-tables", "Also a view, a sequence and a table put aside by an online DDL")  //
       ("tablet-types", "Which tablets exist (default primary,replica,rdonly)", cxxopts::value<texts>(),
        "LIST")                                                                                       //

@@ -53,7 +53,8 @@ std::optional<std::string> scalar_expression(const rapidjson::Value& value) {
   if (value.IsString())
     return "CAST(JSON_QUOTE(" + quoted({value.GetString(), value.GetStringLength()}) + ") as JSON)";
   if (value.IsNull()) return "CAST(_utf8mb4'null' as JSON)";
-  if (value.IsBool()) return std::string("CAST(_utf8mb4'") + (value.GetBool() ? "true" : "false") + "' as JSON)";
+  if (value.IsBool())
+    return std::string("CAST(_utf8mb4'") + (value.GetBool() ? "true" : "false") + "' as JSON)";
   if (!value.IsNumber()) return std::nullopt;
   rapidjson::StringBuffer text;
   rapidjson::Writer<rapidjson::StringBuffer> writer(text);
@@ -61,14 +62,16 @@ std::optional<std::string> scalar_expression(const rapidjson::Value& value) {
   return "CAST(" + std::string(text.GetString()) + " as JSON)";
 }
 
-/// The new document as changes of the old one, "" when they are equal; nullopt where only the whole document will do.
+/// The new document as changes of the old one, "" when they are equal; nullopt where only the whole document
+/// will do.
 std::optional<std::string> json_changes(const std::string& before, const std::string& after) {
   if (before == after) return "";
   rapidjson::Document a, b;
   if (a.Parse(before).HasParseError() || b.Parse(after).HasParseError()) return std::nullopt;
   std::string out = "%s";
   const auto wrap = [&out](const char* function, const std::string& path, const std::string& value) {
-    out = std::string(function) + "(" + out + ", _utf8mb4'" + path + "'" + (value.empty() ? "" : ", " + value) + ")";
+    out = std::string(function) + "(" + out + ", _utf8mb4'" + path + "'" +
+          (value.empty() ? "" : ", " + value) + ")";
   };
   if (a.IsArray() && b.IsArray()) {
     if (b.Size() != a.Size() + 1 || !std::equal(a.Begin(), a.End(), b.Begin())) return std::nullopt;
@@ -112,9 +115,11 @@ void append_row_change(byte_buffer& out, const table_schema& table, const row_va
   const std::size_t count = table.columns.size();
   if (before != nullptr) {
     row_values shown = *before;
-    // What does not identify the row is not written, changed or not. A table without a key is identified by everything.
+    // What does not identify the row is not written, changed or not. A table without a key is identified by
+    // everything.
     for (std::size_t i = 0; i < count && i < shown.size(); ++i)
-      if (options.noblob && !table.primary_key.empty() && is_blob(table.columns[i]) && !in_primary_key(table, i))
+      if (options.noblob && !table.primary_key.empty() && is_blob(table.columns[i]) &&
+          !in_primary_key(table, i))
         shown[i].reset();
     append_row(row, shown);
     out.bytes(1, row.view());
@@ -122,7 +127,8 @@ void append_row_change(byte_buffer& out, const table_schema& table, const row_va
   if (after == nullptr) return;
   row_values shown = *after;
   bitmap present(count);
-  bitmap partial(static_cast<std::size_t>(std::count_if(table.columns.begin(), table.columns.end(), is_json)));
+  bitmap partial(
+      static_cast<std::size_t>(std::count_if(table.columns.begin(), table.columns.end(), is_json)));
   bool left_out = false;
   std::size_t json = 0;
   for (std::size_t i = 0; i < count && i < shown.size(); ++i) {

@@ -19,10 +19,11 @@ struct row_image_options {
   bool apply_to(const table_schema& table) const;
 };
 
-/// Appends the body of a binlogdata.RowChange. `before` and `after` are the whole images; a null pointer is the image that
-/// the kind of change does not have (not both). Columns that are left out are NULL; after images then carry data_columns,
-/// and json_partial_values (one bit per JSON column of the table, in its order) where there is an expression. An
-/// expression of no bytes says "unchanged". Before images carry no bitmap.
+/// Appends the body of a binlogdata.RowChange. `before` and `after` are the whole images; a null pointer is
+/// the image that the kind of change does not have (not both). Columns that are left out are NULL; after
+/// images then carry data_columns, and json_partial_values (one bit per JSON column of the table, in its
+/// order) where there is an expression. An expression of no bytes says "unchanged". Before images carry no
+/// bitmap.
 void append_row_change(byte_buffer& out, const table_schema& table, const row_values* before,
                        const row_values* after, const row_image_options& options);
 

@@ -52,9 +52,7 @@ row_values key_values(const table_schema& schema, const row_values& row) {
   return key;
 }
 
-bool is_journal(const transaction& t) {
-  return t.journal != nullptr || (t.recorded && t.recorded->journal);
-}
+bool is_journal(const transaction& t) { return t.journal != nullptr || (t.recorded && t.recorded->journal); }
 
 }  // namespace
 
@@ -201,7 +199,8 @@ void shard_stream::begin_next_table() {
     phase_ = phase::fast_forward;
     snapshot_ = shard_.log_size();
     if (!keyspace_.recorded()) {
-      // A copy from the beginning starts behind the journal of a shard that was replaced, and never leaves it.
+      // A copy from the beginning starts behind the journal of a shard that was replaced, and never leaves
+      // it.
       past_handover_ = shard_.handed_over != nullptr;
       next_ = snapshot_;
     } else {
@@ -217,12 +216,13 @@ void shard_stream::begin_next_table() {
 
 bool shard_stream::handing_over() const {
   return at_journal_ || (phase_ == phase::running && !past_handover_ && shard_.handed_over != nullptr &&
-         next_ >= shard_.log_size());
+                         next_ >= shard_.log_size());
 }
 
 bool shard_stream::produce(byte_buffer& out) {
   for (;;) {
-    // Whatever it was about to do, a copy included, ends here: vtgate goes on with the successors' positions alone.
+    // Whatever it was about to do, a copy included, ends here: vtgate goes on with the successors' positions
+    // alone.
     if (at_journal_) return false;
     switch (phase_) {
       case phase::searching:

@@ -70,7 +70,8 @@ class shard_stream {
   bool send_transaction(byte_buffer& out);
   void send_generated(byte_buffer& out, const transaction& t);
   void send_recorded(byte_buffer& out, const transaction& t);
-  void append_journal(byte_buffer& out, const transaction& t, std::int64_t time_ns, std::string_view meta) const;
+  void append_journal(byte_buffer& out, const transaction& t, std::int64_t time_ns,
+                      std::string_view meta) const;
   void append_changes(byte_buffer& out, const transaction& t, std::string_view meta);
   void send_table_begin(byte_buffer& out);
   void send_rows(byte_buffer& out);

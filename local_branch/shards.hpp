@@ -21,7 +21,8 @@ struct key_range {
   bool contains(std::uint32_t key) const { return begin <= key && key < end; }
 };
 
-/// Reads "-", "-80", "40-80", "ffc0-" (up to four digits on each side); nullopt for any other text and for empty ranges.
+/// Reads "-", "-80", "40-80", "ffc0-" (up to four digits on each side); nullopt for any other text and for
+/// empty ranges.
 std::optional<key_range> parse_key_range(std::string_view name);
 
 /// Spreads ids over shards. Every run of `shards` neighbouring ids has one id on each shard, in an order that
@@ -31,8 +32,8 @@ class row_layout {
  public:
   row_layout(std::uint64_t seed, std::size_t shards);
 
-  /// Where an id lies in the space of keyspace ids: within the equal range that has the number shard_of(id). So ranges can
-  /// be split and merged.
+  /// Where an id lies in the space of keyspace ids: within the equal range that has the number shard_of(id).
+  /// So ranges can be split and merged.
   std::uint32_t key_of(std::int64_t id) const;
   /// The number of the equal range that a key lies in, and where the range with a number begins.
   std::size_t number_of(std::uint32_t key) const;

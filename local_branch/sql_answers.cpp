@@ -165,7 +165,8 @@ void put_table(record& out, const keyspace& ks, const table& t) {
   // MySQL's guess is one shard's.
   out["table_rows"] = t.schema.kind == table_kind::view
                           ? cell()
-                          : cell(std::to_string(t.row_count / static_cast<std::int64_t>(std::max<std::size_t>(ks.serving_shards().size(), 1))));
+                          : cell(std::to_string(t.row_count / static_cast<std::int64_t>(std::max<std::size_t>(
+                                                                  ks.serving_shards().size(), 1))));
 }
 
 void put_column(record& out, const table_schema& schema, std::size_t number) {
@@ -284,8 +285,8 @@ mysql_reply sql_answers::positions(const std::string& target) const {
   return out;
 }
 
-/// "select 0, `a`, `b` from `t` where `id` = 7 union all select 1, …" on one shard: values as a copy has them, and no
-/// row for a key that is not there.
+/// "select 0, `a`, `b` from `t` where `id` = 7 union all select 1, …" on one shard: values as a copy has
+/// them, and no row for a key that is not there.
 mysql_reply sql_answers::rows_by_key(const std::string& target, const std::string& sql) const {
   const auto unsupported = [](const std::string& why) {
     return refuse(1235, "42000", "this branch answers only selects of rows by their key: " + why);

@@ -243,7 +243,8 @@ bool vstream_session::reads(const std::string& keyspace, const std::string& shar
 }
 
 bool vstream_session::peeks() const {
-  return std::all_of(shards_.begin(), shards_.end(), [](const auto& s) { return s->request().gtid() == "current"; });
+  return std::all_of(shards_.begin(), shards_.end(),
+                     [](const auto& s) { return s->request().gtid() == "current"; });
 }
 
 bool vstream_session::copy_complete() const {
@@ -295,17 +296,17 @@ bool vstream_session::hand_over() {
       const std::string place = "shard GTID " + now_at(*ending);
       const std::string where = s.owner().name() + "/" + s.name();
       const std::string tablet = tablet_alias(s, tablet_type_);
-      fail_with({code_internal,
-                 "error starting stream from " + place + ": error in vstream for " + where + " on tablet " +
-                     tablet + ": target: " + s.owner().name() + "." + s.name() + "." +
-                     tablet_type_word(tablet_type_) + ": error getting journal event for " +
-                     place + " on tablet " + tablet +
-                     ": not all journaling participants are in the stream: journal: " +
-                     list(plan->participants,
-                          [](const shard* p) {
-                            return "keyspace:\"" + p->owner().name() + "\" shard:\"" + p->name() + "\"";
-                          }) +
-                     ", stream: " + list(shards_, [&](const auto& p) { return now_at(*p); })});
+      fail_with({code_internal, "error starting stream from " + place + ": error in vstream for " + where +
+                                    " on tablet " + tablet + ": target: " + s.owner().name() + "." +
+                                    s.name() + "." + tablet_type_word(tablet_type_) +
+                                    ": error getting journal event for " + place + " on tablet " + tablet +
+                                    ": not all journaling participants are in the stream: journal: " +
+                                    list(plan->participants,
+                                         [](const shard* p) {
+                                           return "keyspace:\"" + p->owner().name() + "\" shard:\"" +
+                                                  p->name() + "\"";
+                                         }) +
+                                    ", stream: " + list(shards_, [&](const auto& p) { return now_at(*p); })});
       return false;
     }
     if (!all_at_end) continue;

@@ -190,7 +190,8 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     altered,   ///< What comes next is in altered_, held_until_ and end_.
   };
 
-  /// Looks for a fault that is due; an empty response stands for none. The response is kept, changed or dropped.
+  /// Looks for a fault that is due; an empty response stands for none. The response is kept, changed or
+  /// dropped.
   outcome go_wrong(byte_buffer& response) {
     call_view view;
     view.reads = [this](const auto& keyspace, const auto& shard, const auto& table) {
@@ -265,7 +266,8 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     vtgate::VStreamResponse out;
     for (int i = 0; i <= last; ++i) *out.add_events() = whole.events(i);
     auto& changes = *out.mutable_events(last)->mutable_row_event()->mutable_row_changes();
-    if (changes.size() > 1 && rows.size() == 1) changes.DeleteSubrange((changes.size() + 1) / 2, changes.size() / 2);
+    if (changes.size() > 1 && rows.size() == 1)
+      changes.DeleteSubrange((changes.size() + 1) / 2, changes.size() / 2);
     return out;
   }
 
@@ -291,7 +293,8 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     byte_buffer out;
     for (std::uint64_t i = 0; out.size() < size; ++i) {
       const std::uint64_t word = mix(size + i);
-      out.append({reinterpret_cast<const char*>(&word), std::min<std::size_t>(sizeof word, size - out.size())});
+      out.append(
+          {reinterpret_cast<const char*>(&word), std::min<std::size_t>(sizeof word, size - out.size())});
     }
     out.data()[0] = '\x0f';  // a field of a wire type that does not exist
     return out;
@@ -408,7 +411,8 @@ class service final
     if (!request.ParseFromString(joined))
       return new refused_call(
           grpc::Status(grpc::StatusCode::INTERNAL, "the request is not a VStreamRequest"));
-    auto made = std::make_shared<call>(source_, options_.streams, workers_, buffers_, options_.faults, *context);
+    auto made =
+        std::make_shared<call>(source_, options_.streams, workers_, buffers_, options_.faults, *context);
     made->begin(std::move(request));
     return made.get();
   }

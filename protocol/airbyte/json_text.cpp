@@ -49,6 +49,21 @@ std::size_t too_deep_at(std::string_view text) {
   return std::string_view::npos;
 }
 
+// The offset of the second half of a surrogate pair without its first, or npos. RapidJSON refuses a first half alone, but
+// makes bytes that are no UTF-8 of this.
+std::size_t lone_surrogate_at(std::string_view text) {
+  constexpr std::size_t unit_size = 6;  // \uXXXX
+  // JSON has backslashes in strings only.
+  for (std::size_t at = text.find('\\'); at != std::string_view::npos; at = text.find('\\', at)) {
+    const auto escape = text.substr(at, unit_size);
+    const bool surrogate = escape.size() == unit_size && escape[1] == 'u' && (escape[2] == 'd' || escape[2] == 'D');
+    if (surrogate && std::string_view("cdefCDEF").find(escape[3]) != std::string_view::npos) return at;
+    // A first half takes the unit behind it along.
+    at += !surrogate || escape[3] < '8' ? 2 : 2 * unit_size;
+  }
+  return std::string_view::npos;
+}
+
 // How many bytes at the front of `text` are one well-formed UTF-8 character; 0 = none.
 std::size_t utf8_length(std::string_view text) {
   const auto byte = [&text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
@@ -84,6 +99,8 @@ result<std::vector<rapidjson::Document>> parse_json_values(std::string_view text
   if (const auto at = too_deep_at(text); at != std::string_view::npos)
     return fail(code, "The text of " + name + " nests deeper than " + std::to_string(max_json_depth) +
                           " levels (" + place_of(text, at) + ").");
+  if (const auto at = lone_surrogate_at(text); at != std::string_view::npos)
+    return fail(code, "The text of " + name + " is not JSON: half a surrogate pair (" + place_of(text, at) + ").");
   std::vector<rapidjson::Document> values;
   std::size_t offset = 0;
   for (;;) {

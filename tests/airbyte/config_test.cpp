@@ -348,6 +348,10 @@ TEST_CASE("texts that are no configuration end in one sentence with line and col
   CHECK(contains(all_problems("null"), "but is null"));
   CHECK(contains(all_problems(with("") + with("")), "goes on behind"));
   CHECK(contains(all_problems("{\"host\":\"\xff\"}"), "Invalid encoding"));
+  CHECK(contains(all_problems(R"({"host":"\ud83d"})"), "surrogate pair"));
+  CHECK(contains(all_problems(R"({"host":"\ude00"})"), "half a surrogate pair (line 1, column 10)"));
+  CHECK(contains(all_problems(R"({"host":"\\\uDC00\\"})"), "half a surrogate pair (line 1, column 12)"));
+  CHECK(loaded(with(R"("note":"\ud83d\ude00\\ude00\ud7ff\uD83D\uDE00")")).port == 443);
   CHECK(contains(all_problems(std::string("{\"host\":\"a\0b\"}", 14)), "line 1"));
   CHECK(contains(all_problems(R"({"port":1e999})"), "line 1"));
   CHECK(

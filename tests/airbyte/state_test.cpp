@@ -321,6 +321,7 @@ TEST_CASE("damaged states are refused with stream and shard") {
       {shard(R"({"cdc_cursor":7.5})"), "`cdc_cursor`"},
       {shard(R"({"cdc_cursor":-7})"), "`cdc_cursor`"},
       {shard(R"({"cdc_cursor":9223372036854775808})"), "`cdc_cursor`"},
+      {shard(R"({"cdc_cursor":9000000000000000001})"), "`cdc_cursor` that no clock can have given"},
       {message(orders, R"({"shards":{"-":{}},"full_refresh":5})"), "`full_refresh`"},
       {message(orders, R"({"shards":{"-":{}},"full_refresh":{"generation_id":1,"sync_id":2}})"),
        "`full_refresh`"},

@@ -18,7 +18,8 @@ namespace {
 call_view view_of(const std::string& shard, std::uint64_t rows, bool has_response = true) {
   call_view out;
   out.reads = [shard](const std::string& keyspace, const std::string& on, const std::string& table) {
-    return (keyspace.empty() || keyspace == "k") && (on.empty() || on == shard) && (table.empty() || table == "sbtest1");
+    return (keyspace.empty() || keyspace == "k") && (on.empty() || on == shard) &&
+           (table.empty() || table == "sbtest1");
   };
   out.rows = rows;
   out.has_response = has_response;
@@ -48,7 +49,8 @@ vtgate::VStreamRequest resume(const keyspace& ks, const binlogdata::VGtid& vgtid
   return request;
 }
 
-const handover* plan(keyspace& ks, std::vector<std::string> from, std::vector<std::string> to, bool keep_old = true) {
+const handover* plan(keyspace& ks, std::vector<std::string> from, std::vector<std::string> to,
+                     bool keep_old = true) {
   auto made = ks.plan_reshard(from, to, keep_old);
   REQUIRE(made);
   return *made;
@@ -76,9 +78,12 @@ TEST_CASE("a fault file is read line by line") {
   const auto parsed = parse_faults(
       "# what goes wrong\n"
       "\n"
-      "{\"do\":\"status\",\"keyspace\":\"k\",\"shard\":\"-80\",\"table\":\"t\",\"phase\":\"copy\",\"rows\":100,"
+      "{\"do\":\"status\",\"keyspace\":\"k\",\"shard\":\"-80\",\"table\":\"t\",\"phase\":\"copy\",\"rows\":"
+      "100,"
       "\"after_ms\":5,\"repeat\":3,\"code\":\"INTERNAL\",\"message\":\"no\"}\r\n"
-      "  {\"do\":\"reshard\",\"from\":[\"-80\"],\"to\":[\"-40\",\"40-80\"],\"keep_old\":false,\"on_signal\":true}\n"
+      "  "
+      "{\"do\":\"reshard\",\"from\":[\"-80\"],\"to\":[\"-40\",\"40-80\"],\"keep_old\":false,\"on_signal\":"
+      "true}\n"
       "{\"do\":\"stall\"}\n"
       "{\"do\":\"stall\",\"ms\":7,\"phase\":\"binlog\"}\n"
       "{\"do\":\"purge\",\"keep\":2,\"search_ms\":100}\n"
@@ -155,18 +160,22 @@ TEST_CASE("reshards have to fit to the shards that will be there") {
     auto made = fault_injector::make(b, parse_faults(line).faults, {});
     return made ? std::string() : made.error().message;
   };
-  const std::string to_four = "{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":[\"-80\"],\"to\":[\"-40\",\"40-80\"]}";
+  const std::string to_four =
+      "{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":[\"-80\"],\"to\":[\"-40\",\"40-80\"]}";
   CHECK(refused("{\"do\":\"close\",\"keyspace\":\"none\"}").find("no keyspace none") != std::string::npos);
-  CHECK(refused("{\"do\":\"reshard\",\"from\":[\"-80\"],\"to\":[\"-80\"]}").find("needs \"keyspace\"") != std::string::npos);
+  CHECK(refused("{\"do\":\"reshard\",\"from\":[\"-80\"],\"to\":[\"-80\"]}").find("needs \"keyspace\"") !=
+        std::string::npos);
   for (const char* ends : {"[\"-80\"],\"to\":[\"-40\"]", "[\"-80\"],\"to\":[\"-40\",\"30-80\"]",
                            "[\"-80\"],\"to\":[\"-40\",\"50-80\"]", "[\"-80\"],\"to\":[\"nonsense\"]",
                            "[\"-80\"],\"to\":[\"-40\",\"40-80\",\"40-80\"]"})
     CHECK(refused("{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":" + std::string(ends) + "}")
               .find("line 1: The keyspace k cannot be resharded: the new shards do not cover") == 0);
-  CHECK(refused("{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":[\"-40\"],\"to\":[\"-40\"]}").find("no shard -40") !=
-        std::string::npos);
+  CHECK(refused("{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":[\"-40\"],\"to\":[\"-40\"]}")
+            .find("no shard -40") != std::string::npos);
   // Each begins with what the ones before leave.
-  CHECK(refused(to_four + "\n{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":[\"40-80\",\"80-\"],\"to\":[\"40-\"]}") == "");
+  CHECK(refused(to_four +
+                "\n{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":[\"40-80\",\"80-\"],\"to\":[\"40-\"]}") ==
+        "");
   CHECK(refused(to_four).find("no shard -80") != std::string::npos);
   const sql_answers answers(b, {1});
   CHECK(std::get<mysql_result>(answers.answer("", "show vitess_shards")).rows.size() == 6);
@@ -241,11 +250,12 @@ TEST_CASE("a signal sets off the next fault of the branch; restarts are asked fo
   };
   std::atomic<std::int64_t> down{-1};
   hooks.restart = [&](std::chrono::milliseconds time) { down = time.count(); };
-  const auto faults = inject(b,
-                             "{\"do\":\"purge\",\"on_signal\":true}\n"
-                             "{\"do\":\"reshard\",\"from\":[\"80-\"],\"to\":[\"80-c0\",\"c0-\"],\"on_signal\":true}\n"
-                             "{\"do\":\"restart\",\"ms\":7,\"on_signal\":true}",
-                             hooks);
+  const auto faults =
+      inject(b,
+             "{\"do\":\"purge\",\"on_signal\":true}\n"
+             "{\"do\":\"reshard\",\"from\":[\"80-\"],\"to\":[\"80-c0\",\"c0-\"],\"on_signal\":true}\n"
+             "{\"do\":\"restart\",\"ms\":7,\"on_signal\":true}",
+             hooks);
   const auto signal = [&](std::size_t expected) {
     faults->signal();
     std::unique_lock lock(mutex);
@@ -266,7 +276,8 @@ TEST_CASE("key ranges are read, and split the ids as the equal ranges do") {
   CHECK(parse_key_range("-80")->end == 0x8000);
   CHECK(parse_key_range("40-8080")->begin == 0x4000);
   CHECK(parse_key_range("40-8080")->end == 0x8080);
-  for (const char* name : {"", "0", "80-80", "80-40", "8-", "123456-", "xx-", "-8g", "-4-8"}) CHECK_FALSE(parse_key_range(name));
+  for (const char* name : {"", "0", "80-80", "80-40", "8-", "123456-", "xx-", "-8g", "-4-8"})
+    CHECK_FALSE(parse_key_range(name));
   for (const std::size_t count : {1, 2, 3, 16, 300}) {
     const row_layout layout(7, count);
     const auto names = shard_names(count);
@@ -387,7 +398,8 @@ TEST_CASE("a merge: one shard alone ends with INTERNAL, both together go on") {
   CHECK_FALSE(alone.take().empty());
   CHECK(alone.last_step == vstream_session::step::ended);
   CHECK(alone.session().status().code == 13);
-  CHECK(alone.session().status().message.find("not all journaling participants are in the stream") != std::string::npos);
+  CHECK(alone.session().status().message.find("not all journaling participants are in the stream") !=
+        std::string::npos);
   have.take(both.take());
   CHECK(shard_list(have.vgtid) == "-80");
   CHECK(both.last_step == vstream_session::step::idle);
@@ -413,7 +425,8 @@ TEST_CASE("an old shard that is removed is refused; a call that has it open stil
         std::string::npos);
 }
 
-TEST_CASE("a copy that was under way ends at the journal; one that begins behind it never leaves the old shard") {
+TEST_CASE(
+    "a copy that was under way ends at the journal; one that begins behind it never leaves the old shard") {
   branch b(6);
   keyspace& ks = *b.add("k", 2);
   ks.add_sbtest_tables(1, 8000);
@@ -518,7 +531,8 @@ TEST_CASE("purged binary logs bring heartbeats, then CANCELED; the MySQL port te
   CHECK(lost.take().empty());
   CHECK(lost.last_step == vstream_session::step::ended);
   CHECK(lost.session().status().code == 1);
-  CHECK(lost.session().status().message.find("failed to find a PRIMARY tablet for VStream in k/-") != std::string::npos);
+  CHECK(lost.session().status().message.find("failed to find a PRIMARY tablet for VStream in k/-") !=
+        std::string::npos);
   driver kept(b, at(s.position(2)));
   CHECK(kept.take().size() == 1);
   driver copy(b, copy_request("k", {"-"}, {"sbtest1"}));
@@ -526,8 +540,8 @@ TEST_CASE("purged binary logs bring heartbeats, then CANCELED; the MySQL port te
   have.take(copy.take());
   CHECK(have.rows == truth_of(ks));
   const sql_answers answers(b, {1});
-  const auto told = std::get<mysql_result>(
-      answers.answer("k/-", "select @@global.gtid_purged, @@global.gtid_executed"));
+  const auto told =
+      std::get<mysql_result>(answers.answer("k/-", "select @@global.gtid_purged, @@global.gtid_executed"));
   CHECK(told.rows[0][0] == s.sources()[0] + ":1-2");
   CHECK(told.rows[0][1] == s.sources()[0] + ":1-3");
 }

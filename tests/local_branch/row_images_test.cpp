@@ -1,4 +1,5 @@
-// Partial row images: which columns an update leaves out, what the bitmaps say, and the look-up of the whole rows.
+// Partial row images: which columns an update leaves out, what the bitmaps say, and the look-up of the whole
+// rows.
 #include <doctest/doctest.h>
 
 #include "local_branch/all_types.hpp"
@@ -32,7 +33,8 @@ table_schema notes_schema() {
   return out;
 }
 
-binlogdata::RowChange change_of(const row_values* before, const row_values* after, row_image_options options) {
+binlogdata::RowChange change_of(const row_values* before, const row_values* after,
+                                row_image_options options) {
   byte_buffer bytes;
   append_row_change(bytes, notes_schema(), before, after, options);
   binlogdata::RowChange out;
@@ -63,7 +65,8 @@ TEST_CASE("full images are whole and carry no bitmaps") {
   CHECK_FALSE(change.has_json_partial_values());
 }
 
-TEST_CASE("noblob leaves unchanged blobs and texts out of the after image, all of them out of the before image") {
+TEST_CASE(
+    "noblob leaves unchanged blobs and texts out of the after image, all of them out of the before image") {
   row_values now = old_row;
   now[1] = "2";
   now[3].reset();
@@ -93,7 +96,8 @@ TEST_CASE("changed documents come as expressions, unchanged ones as nothing, wit
   now[4] = "{\"a\": 2, \"n\": null}";
   auto change = change_of(&old_row, &now, partial_json);
   CHECK(*values_of(change.after())[4] ==
-        "JSON_INSERT(JSON_REMOVE(JSON_REPLACE(%s, _utf8mb4'$.a', CAST(2 as JSON)), _utf8mb4'$.s'), _utf8mb4'$.n', "
+        "JSON_INSERT(JSON_REMOVE(JSON_REPLACE(%s, _utf8mb4'$.a', CAST(2 as JSON)), _utf8mb4'$.s'), "
+        "_utf8mb4'$.n', "
         "CAST(_utf8mb4'null' as JSON))");
   CHECK(*values_of(change.after())[6] == "");
   CHECK(values_of(change.before()) == old_row);
@@ -189,7 +193,8 @@ TEST_CASE("the connector's look-up is answered with the rows as a copy has them"
   for (const auto& c : ks.tables()[0].schema.columns) lookup.columns.push_back(c.name);
   lookup.key.push_back({"id", 265, ""});
   const std::int64_t elsewhere = layout.id_in_run(0, 0);
-  for (const auto id : {removed, updated, elsewhere, std::int64_t{-5}}) lookup.keys.push_back({std::to_string(id)});
+  for (const auto id : {removed, updated, elsewhere, std::int64_t{-5}})
+    lookup.keys.push_back({std::to_string(id)});
   const auto sql = psource::lookup_query(lookup);
   REQUIRE(sql);
   const sql_answers answers(b, {1});
@@ -212,10 +217,12 @@ TEST_CASE("the connector's look-up is answered with the rows as a copy has them"
   CHECK(code("k", *sql) == 1235);
   CHECK(code("k/80-", "select 0, `id` from `nosuch` where `id` = 1") == 1146);
   CHECK(code("k/80-", "select 0, `nosuch` from `all_types` where `id` = 1") == 1054);
-  CHECK(code("k/80-", "select 0, `id` from `all_types` where `id` = 1 union all select 1, `id`, `c_int` from "
-                      "`all_types` where `id` = 2") == 1222);
-  for (const char* text : {"select 0, `id` from `all_types`", "select 0, `id`", "select 0,",
-                           "select 0, `id` from `all_types` where `id` =", "select 0, `id` from `all_types` where `id` = x",
-                           "select 0, `id` from `all_types` where `id` = 1 union select 1"})
+  CHECK(code("k/80-",
+             "select 0, `id` from `all_types` where `id` = 1 union all select 1, `id`, `c_int` from "
+             "`all_types` where `id` = 2") == 1222);
+  for (const char* text :
+       {"select 0, `id` from `all_types`", "select 0, `id`", "select 0,",
+        "select 0, `id` from `all_types` where `id` =", "select 0, `id` from `all_types` where `id` = x",
+        "select 0, `id` from `all_types` where `id` = 1 union select 1"})
     CHECK(code("k/80-", text) == 1235);
 }

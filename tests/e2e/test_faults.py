@@ -1,0 +1,97 @@
+"""Streams that break in every way that local-branch knows: what is read equals the truth, or ends with the right message."""
+import unittest
+
+from tests.e2e.faults import FaultTest
+from tests.e2e.harness import configure, cursors_of, record_stream
+
+
+def warnings(transcripts):
+    return [log for t in transcripts for log in t.logs if log.startswith("WARN") and "Trying again" in log]
+
+
+class Streams(FaultTest):
+    """Each fault once in a copy and once in the binary log, while the branch is written to."""
+
+    def broken(self, fault, retried=True, **config):
+        copy = {**fault, "phase": "copy", "rows": 1500}
+        binlog = {**fault, "phase": "binlog", "rows": 20, "on_signal": True}
+        branch = self.faulty([copy, binlog], ["commerce:2"], rows=6000, write_rate=3000, write_total=5000)
+        transcripts = self.read_to_the_truth(branch, lambda: self.arm(branch, fault["do"]), **config)
+        self.assertEqual(2 * [fault["do"]], self.happened(branch))
+        self.assertEqual(2 if retried else 0, len(warnings(transcripts)), "\n".join(warnings(transcripts)))
+        return warnings(transcripts)
+
+    def test_closed(self):
+        self.broken({"do": "close"})
+
+    def test_reset(self):
+        self.broken({"do": "reset"})
+
+    def test_status_with_a_text(self):
+        for warning in self.broken({"do": "status", "code": "UNAVAILABLE", "message": "the tablet is on fire"}):
+            self.assertIn("the tablet is on fire", warning)
+
+    def test_garbage(self):
+        self.broken({"do": "garbage", "bytes": 1000})
+
+    def test_half_a_transaction(self):
+        self.broken({"do": "half_transaction", "code": "UNKNOWN", "message": "tablet gone"})
+
+    def test_a_transaction_that_begins_twice(self):
+        self.broken({"do": "duplicate_begin"}, retried=False)
+
+    def test_a_slow_trickle(self):
+        self.broken({"do": "trickle", "ms": 5, "events": 40}, retried=False)
+
+    def test_a_short_stall(self):
+        self.broken({"do": "stall", "ms": 1200}, retried=False)
+
+    def test_a_stall_for_ever(self):
+        self.broken({"do": "stall"}, timeout_seconds=1)
+
+
+class Limits(FaultTest):
+    def test_an_oversized_message_is_an_error_of_its_table_only(self):
+        fault = {"do": "oversized", "table": "sbtest2", "repeat": 100}
+        branch = self.faulty([fault], ["commerce:2"], tables=3, rows=300)
+        connector = self.connector(branch.config())
+        configured = configure(connector.catalog)
+        transcript, seconds = self.failed_read(connector, configured)
+        self.assertLess(seconds, 20)
+        self.assertEqual(["sbtest2"], [e["stream_descriptor"]["name"] for e in transcript.errors])
+        self.assertIn("larger than", transcript.errors[0]["message"])
+        self.assertEqual({("commerce", "sbtest1"), ("commerce", "sbtest3")}, {record_stream(r) for r in transcript.records})
+        self.assertEqual(600, len(transcript.records))
+        self.assertEqual("INCOMPLETE", dict(transcript.statuses)[("commerce", "sbtest2")])
+
+    def test_more_failures_than_retries_end_the_read_and_the_next_goes_on(self):
+        fault = {"do": "status", "message": "not today", "shard": "-80", "repeat": 3}
+        branch = self.faulty([fault], ["commerce:2"], rows=6000)
+        connector = self.connector(branch.config(max_retries=1))
+        configured = configure(connector.catalog)
+        failed, _ = self.failed_read(connector, configured)
+        self.assertIn("not today", failed.errors[0]["message"])
+        self.assertEqual("INCOMPLETE", dict(failed.statuses)[("commerce", "sbtest1")])
+        state = failed.state_file()
+        cursors = cursors_of(state[0])
+        self.assertTrue(cursors["80-"].position and cursors["80-"].lastpk is None, "the other shard was read to its end")
+        transcripts = [failed]
+        for _ in range(3):
+            transcripts.append(connector.read(configured, state, ok=False))
+            state = transcripts[-1].state_file(state)
+            if transcripts[-1].code == 0:
+                break
+        self.assertEqual(0, transcripts[-1].code, transcripts[-1].explain())
+        self.assert_truth(transcripts, branch)
+
+
+class Peeks(FaultTest):
+    def test_a_peek_that_fails_once(self):
+        fault = {"do": "status", "phase": "peek", "message": "no peeking"}
+        branch = self.faulty([fault], ["commerce:2"], rows=100)
+        self.read_to_the_truth(branch)
+        self.assertEqual(["status"], self.happened(branch))
+
+
+if __name__ == "__main__":
+    unittest.main()
