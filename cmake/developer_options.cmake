@@ -14,7 +14,13 @@ if(PSOURCE_ASAN)
   # CAF binds a null reference in its spawn machinery, which is none of our doing: -fno-sanitize=null.
   add_compile_options(-fsanitize=address,undefined -fno-sanitize=null -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
-elseif(NOT PSOURCE_FUZZ AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
+elseif(PSOURCE_FUZZ)
+  # Every finding ends the program; asserts of ours, of RapidJSON and of the standard library count as findings.
+  add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize=null -fno-sanitize-recover=all
+                      -fsanitize-ignorelist=${PROJECT_SOURCE_DIR}/fuzz/sanitizer_ignore.txt -fno-omit-frame-pointer
+                      -O1 -UNDEBUG -D_GLIBCXX_ASSERTIONS)
+  add_link_options(-fsanitize=address,undefined)
+elseif(NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
   add_compile_options(-D_FORTIFY_SOURCE=2 -fstack-protector-strong)
   add_link_options(-Wl,-z,relro,-z,now)
 endif()

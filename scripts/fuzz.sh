@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
-# Builds the fuzz targets with clang and runs each for some seconds, two at a time, on all of its inputs first. The last
-# line is the sum, "N passed, N failed"; exit 0 only without a finding.
-# Usage: scripts/fuzz.sh [--junit FILE] [SECONDS_PER_TARGET (60)] [TARGET...]
+# Builds the fuzz targets with clang and runs each for some seconds, after all of its inputs. The last line is the sum,
+# "N passed, N failed"; exit 0 only without a finding. What it means: docs/fuzzing.md.
+# Usage: scripts/fuzz.sh [--junit FILE] [--jobs N (2)] [SECONDS_PER_TARGET (60)] [TARGET...]
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 junit=
+jobs=2
 seconds=60
 targets=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --junit) junit=${2:?"fuzz.sh: --junit needs a file"}; shift ;;
-    -*) echo "fuzz.sh: unknown argument '$1' (known: --junit FILE, SECONDS_PER_TARGET, TARGET...)" >&2; exit 2 ;;
+    --jobs) jobs=${2:?"fuzz.sh: --jobs needs a number"}; shift ;;
+    -*) echo "fuzz.sh: unknown argument '$1' (known: --junit FILE, --jobs N, SECONDS_PER_TARGET, TARGET...)" >&2; exit 2 ;;
     [0-9]*) seconds=$1 ;;
     *)
       [ -f "fuzz/$1.cpp" ] || { echo "fuzz.sh: there is no target '$1'" >&2; exit 2; }
@@ -94,7 +96,7 @@ run_target() {
   fi
 }
 export -f run_target
-printf '%s\n' "${targets[@]}" | xargs -P 2 -I NAME bash -c 'run_target NAME'
+printf '%s\n' "${targets[@]}" | xargs -P "$jobs" -I NAME bash -c 'run_target NAME'
 
 write_junit
 failed=$(grep -lx fail "$results"/* | wc -l)

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Builds everything and runs every test. The last line is the sum, "N passed, N failed"; exit 0 only without a failure.
-# Usage: scripts/test.sh [--no-setup] [--unit | --e2e]
+# Usage: scripts/test.sh [--no-setup] [--unit | --e2e | --fuzz]
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 setup=yes
-parts="unit e2e"
+parts="unit e2e fuzz"
 for argument in "$@"; do
   case "$argument" in
     --no-setup) setup=no ;;
     --unit) parts=unit ;;
     --e2e) parts=e2e ;;
-    *) echo "test.sh: unknown argument '$argument' (known: --no-setup, --unit, --e2e)" >&2; exit 2 ;;
+    --fuzz) parts=fuzz ;;
+    *) echo "test.sh: unknown argument '$argument' (known: --no-setup, --unit, --e2e, --fuzz)" >&2; exit 2 ;;
   esac
 done
 
@@ -51,6 +52,11 @@ run_tests() {
 }
 case " $parts " in *" unit "*) run_tests unit -LE e2e -j2 ;; esac
 case " $parts " in *" e2e "*) run_tests e2e -L e2e ;; esac
+case " $parts " in *" fuzz "*)
+  bash scripts/fuzz.sh --junit "$results/fuzz.xml" 5 || failed=1
+  end_stage fuzz
+  ;;
+esac
 
 echo
 echo "Times: $(IFS=,; echo "${times[*]}" | sed 's/,/, /g')"

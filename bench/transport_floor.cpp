@@ -1,0 +1,316 @@
+// The floor under every figure: the connector's VStream calls over the connector's channels, and nothing
+// else.
+//
+// Responses are taken and dropped on gRPC's own threads; only their bytes are counted. No row is looked at.
+// What this program needs is what no reader of the same streams over the same transport can go below.
+#include <arpa/inet.h>
+#include <malloc.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <charconv>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <mutex>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "clients/grpc_vstream.hpp"
+#include "protocol/vitess/request.hpp"
+#include "protocol/vitess/response_decoder.hpp"
+
+namespace psource::bench {
+namespace {
+
+using steady = std::chrono::steady_clock;
+
+constexpr const char* usage =
+    R"(Opens the VStream calls of a read and counts what comes, decoding nothing. Prints one line of JSON.
+
+  transport_floor --port PORT --keyspace NAME --streams FILE [--tables A,B] [--rows N] [--max-streams 64] [--ca FILE]
+
+FILE has one call a line, its parts separated by tabs: shard, then for a copy the table's name alone, or for the binary
+log a position and the number of responses after which the call is done (heartbeats do not count).
+--tables are those of the binary log's calls. --rows only goes into the figures per row. Plain text without --ca.
+)";
+
+// A heartbeat is smaller, a transaction larger.
+constexpr std::size_t largest_heartbeat = 64;
+// The end of a copy is told in a small response: only those are looked at, event by event, never their rows.
+constexpr std::size_t largest_end_of_copy = 4096;
+
+struct planned_call {
+  std::string request;
+  /// 0 = a copy, which ends with its COPY_COMPLETED.
+  std::uint64_t responses = 0;
+};
+
+struct options {
+  connection_settings connection;
+  keyspace_name keyspace;
+  std::string streams_file;
+  std::vector<table_name> tables;
+  std::uint64_t rows = 0;
+  std::size_t max_streams = 64;
+};
+
+[[noreturn]] void complain(const std::string& what) {
+  std::cerr << "transport_floor: " << what << "\n";
+  std::exit(2);
+}
+
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, separator);) parts.push_back(part);
+  return parts;
+}
+
+std::uint64_t to_number(const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) complain("\"" + text + "\" is not a number.");
+  return value;
+}
+
+std::string read_file(const std::string& name) {
+  std::ifstream in(name, std::ios::binary);
+  std::ostringstream text;
+  if (!in || !(text << in.rdbuf())) complain("cannot read " + name + ".");
+  return text.str();
+}
+
+options parse(int argc, char** argv) {
+  options out;
+  out.connection.host = "127.0.0.1";
+  out.connection.auth = grpc_auth::none;
+  out.connection.tls.enabled = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = argv[i];
+    if (flag == "--help") {
+      std::cout << usage;
+      std::exit(0);
+    }
+    if (i + 1 == argc) complain(flag + " needs a value, or is not known; see --help.");
+    const std::string value = argv[++i];
+    if (flag == "--port") {
+      out.connection.port = static_cast<std::uint16_t>(to_number(value));
+    } else if (flag == "--keyspace") {
+      out.keyspace = keyspace_name(value);
+    } else if (flag == "--streams") {
+      out.streams_file = value;
+    } else if (flag == "--tables") {
+      for (const auto& name : split(value, ',')) out.tables.emplace_back(name);
+    } else if (flag == "--rows") {
+      out.rows = to_number(value);
+    } else if (flag == "--max-streams") {
+      out.max_streams = static_cast<std::size_t>(to_number(value));
+    } else if (flag == "--ca") {
+      out.connection.tls.enabled = true;
+      out.connection.tls.ca_certificate = read_file(value);
+    } else {
+      complain(flag + " is not known; see --help.");
+    }
+  }
+  if (out.streams_file.empty()) complain("--streams is missing; see --help.");
+  return out;
+}
+
+std::vector<planned_call> plan(const options& options) {
+  std::vector<planned_call> calls;
+  for (const auto& line : split(read_file(options.streams_file), '\n')) {
+    const auto parts = split(line, '\t');
+    if (parts.size() != 2 && parts.size() != 3)
+      complain("a line of " + options.streams_file + " is not a call.");
+    stream_request request;
+    request.keyspace = options.keyspace;
+    planned_call call;
+    shard_start start;
+    start.shard = shard_name(parts[0]);
+    if (parts.size() == 2) {
+      start.tables.push_back({table_name(parts[1]), {}});
+      request.tables.emplace_back(parts[1]);
+    } else {
+      start.gtid = parts[1];
+      call.responses = to_number(parts[2]);
+      request.tables = options.tables;
+    }
+    request.shards.push_back(std::move(start));
+    auto bytes = serialize(request);
+    if (!bytes) complain(bytes.error().message);
+    call.request = std::move(*bytes);
+    calls.push_back(std::move(call));
+  }
+  if (calls.empty()) complain(options.streams_file + " has no call.");
+  return calls;
+}
+
+// What all calls add to, and what the main thread waits for.
+struct tally {
+  std::atomic<std::uint64_t> responses{0};
+  std::atomic<std::uint64_t> bytes{0};
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::size_t answered = 0;  // Calls that have had their first response.
+  std::size_t done = 0;
+  std::string problem;
+};
+
+bool ends_copy(std::string_view bytes) {
+  event_reader events(bytes);
+  raw_event event;
+  while (events.next(event))
+    if (event.type == event_type::copy_completed) return true;
+  return false;
+}
+
+// Counts one call. The handle comes after open(), which may be later than the first responses.
+class counter final : public vstream_listener {
+ public:
+  counter(std::shared_ptr<tally> all, std::uint64_t wanted) : all_(std::move(all)), wanted_(wanted) {}
+
+  void attach(std::shared_ptr<vstream_call> call) {
+    {
+      std::lock_guard lock(mutex_);
+      call_ = std::move(call);
+    }
+    drain();
+  }
+
+  void on_ready() override { drain(); }
+
+  void on_end(stream_end end) override {
+    {
+      std::lock_guard lock(all_->mutex);
+      if (end.cancelled_by_us)
+        ++all_->done;
+      else if (all_->problem.empty())
+        all_->problem = "a call ended with status " + std::to_string(end.status_code) + ": " + end.message;
+    }
+    all_->changed.notify_all();
+  }
+
+ private:
+  // Two threads meet here only around attach().
+  void drain() {
+    std::lock_guard lock(mutex_);
+    if (!call_) return;
+    while (const response_buffer response = call_->take()) {
+      if (wanted_ != 0 && response->size() <= largest_heartbeat) continue;
+      ++seen_;
+      all_->responses.fetch_add(1, std::memory_order_relaxed);
+      all_->bytes.fetch_add(response->size(), std::memory_order_relaxed);
+      if (seen_ == 1) {
+        {
+          std::lock_guard count(all_->mutex);
+          ++all_->answered;
+        }
+        all_->changed.notify_all();
+      }
+      const bool end =
+          wanted_ != 0 ? seen_ == wanted_ : response->size() <= largest_end_of_copy && ends_copy(*response);
+      if (end) {
+        call_->cancel();
+        call_.reset();
+        return;
+      }
+    }
+  }
+
+  const std::shared_ptr<tally> all_;
+  const std::uint64_t wanted_;
+  std::mutex mutex_;
+  std::shared_ptr<vstream_call> call_;
+  std::uint64_t seen_ = 0;
+};
+
+// TCP connections of this process to the port.
+std::size_t open_sockets(std::uint16_t port) {
+  std::size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    sockaddr_in6 peer{};
+    socklen_t size = sizeof peer;
+    const int fd = std::atoi(entry.path().filename().c_str());
+    // The port is at the same place for both address families.
+    if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0 &&
+        (peer.sin6_family == AF_INET || peer.sin6_family == AF_INET6) && ntohs(peer.sin6_port) == port)
+      ++count;
+  }
+  return count;
+}
+
+double seconds(const timeval& t) {
+  return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+}
+
+int count(const options& options) {
+  const auto begin = steady::now();
+  const std::vector<planned_call> calls = plan(options);
+  const std::size_t at_once = std::min(calls.size(), options.max_streams);
+  const channel_plan channels = plan_channels(static_cast<unsigned>(at_once));
+  auto client = grpc_vstream_client::make(options.connection, channels);
+  if (!client) complain(client.error().message);
+
+  const auto all = std::make_shared<tally>();
+  std::size_t opened = 0;
+  std::size_t sockets = 0;
+  for (;;) {
+    std::size_t done = 0;
+    bool look = false;
+    {
+      std::unique_lock lock(all->mutex);
+      all->changed.wait(lock, [&] {
+        return !all->problem.empty() || all->done == calls.size() ||
+               (opened < calls.size() && opened - all->done < at_once) ||
+               (sockets == 0 && all->answered >= at_once);
+      });
+      if (!all->problem.empty()) complain(all->problem);
+      done = all->done;
+      look = sockets == 0 && all->answered >= at_once;
+    }
+    if (look) sockets = open_sockets(options.connection.port);
+    if (done == calls.size()) break;
+    while (opened < calls.size() && opened - done < at_once) {
+      const auto& next = calls[opened++];
+      auto listener = std::make_shared<counter>(all, next.responses);
+      listener->attach((*client)->open(vstream_request{next.request}, listener));
+    }
+  }
+  const double wall = std::chrono::duration<double>(steady::now() - begin).count();
+  if (!(*client)->wait_until_idle(std::chrono::seconds(10))) complain("the calls did not end within 10 s.");
+
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  const double cpu = seconds(used.ru_utime) + seconds(used.ru_stime);
+  const auto bytes = static_cast<double>(all->bytes.load());
+  std::printf(
+      "{\"calls\":%zu,\"responses\":%llu,\"bytes\":%.0f,\"rows\":%llu,\"cpu_seconds\":%.6f,\"user_seconds\":%"
+      ".6f,"
+      "\"wall_seconds\":%.6f,\"peak_kib\":%ld,\"channels\":%u,\"sockets\":%zu}\n",
+      calls.size(), static_cast<unsigned long long>(all->responses.load()), bytes,
+      static_cast<unsigned long long>(options.rows), cpu, seconds(used.ru_utime), wall, used.ru_maxrss,
+      channels.channels, sockets);
+  if (sockets != channels.channels) {
+    std::cerr << "transport_floor: " << sockets << " sockets for " << channels.channels
+              << " channels: they are shared, so this is not the connector's transport.\n";
+    return 3;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace psource::bench
+
+int main(int argc, char** argv) {
+  mallopt(M_ARENA_MAX, 2);  // As the connector.
+  return psource::bench::count(psource::bench::parse(argc, argv));
+}
