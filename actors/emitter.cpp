@@ -6,6 +6,8 @@
 #include <caf/actor_system.hpp>
 #include <utility>
 
+#include "sync/test_faults.hpp"
+
 namespace psource {
 
 namespace {
@@ -72,6 +74,8 @@ void emitter_state::take_batch(batch_ptr filled, const stream_reader_actor& read
     self->send(reader, written_atom::value, std::move(filled));
     return;
   }
+  if (test_faults::is(test_faults::fault::state_before_records))
+    for (const auto& count : filled->counts) write_state(count.stream);
   const std::uint64_t ticket = next_ticket++;
   // The lines stay inside the batch; the output shares its ownership.
   std::shared_ptr<const std::string> lines(filled, &filled->lines);

@@ -9,6 +9,7 @@
 
 #include "protocol/vitess/request.hpp"
 #include "sync/classify.hpp"
+#include "sync/test_faults.hpp"
 
 namespace psource {
 
@@ -98,6 +99,10 @@ void stream_reader_state::run() {
         look_up();
         return;
       case pump_result::finished:
+        if (test_faults::is(test_faults::fault::lost_last_batch)) {
+          current->lines.clear();
+          current->counts.clear();
+        }
         hand_over();
         succeed();
         return;

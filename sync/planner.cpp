@@ -360,8 +360,10 @@ bool planner::follow_old_shards(planned_stream& stream, const std::vector<shard_
     all_streaming = all_streaming && complete;
   }
   if (!all_streaming) {
-    plan_.infos.push_back("The keyspace " + stream.id.keyspace.str() + " was resharded before " + stream.id.to_string() +
-                          " was copied completely: its new shards are copied from the start.");
+    plan_.warnings.push_back("The keyspace " + stream.id.keyspace.str() + " was resharded before " +
+                             stream.id.to_string() +
+                             " was copied completely: its new shards are copied from the start. Rows that were "
+                             "delivered before and are deleted by now stay in the destination.");
     return false;
   }
   std::string key = stream.id.keyspace.str();

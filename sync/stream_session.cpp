@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "sync/key_range.hpp"
+#include "sync/test_faults.hpp"
 
 namespace psource {
 
@@ -340,6 +341,12 @@ result<void> stream_session::start_rows(const raw_event& event) {
       row_position_ = here != nullptr && !here->gtid.empty() ? here->gtid : rows_shard_->gtid;
     }
   }
+  if (test_faults::is(test_faults::fault::cursor_inside_transaction) && spec_.kind == stream_kind::catch_up) {
+    const auto here = gtid_set::parse_position(rows_shard_->gtid + "," + std::string(event.event_gtid));
+    if (here) rows_shard_->gtid = here->to_position();
+    rows_shard_->position.reset();
+    settle_cursors(*rows_shard_, true);
+  }
   in_rows_ = true;
   has_change_ = false;
   return {};
@@ -623,6 +630,7 @@ void stream_session::settle_cursors(shard_slots& shard, bool complete) {
       // Not begun, or a copy that cannot be resumed: stored as not begun, or a kill now would skip rows.
       const bool resumes = table.resumable && lastpk != shard.lastpks.end();
       cursor.position = !resumes ? std::string() : shard.restarted ? shard.first_snapshot : shard.gtid;
+      if (test_faults::is(test_faults::fault::skipped_pending_table) && !resumes) cursor.position = shard.gtid;
       cursor.lastpk = resumes ? lastpk->second : std::string();
     }
     // In a copy only rows of the copy count: its catch-up may move on before the same row breaks it each time.
@@ -643,6 +651,10 @@ bool stream_session::at_stop() {
       auto here = gtid_set::parse_position(shard->gtid);
       if (!here) return false;
       shard->position = std::move(*here);
+    }
+    if (test_faults::is(test_faults::fault::equality_at_stop)) {
+      if (*shard->position != stop) return false;
+      continue;
     }
     const std::uint64_t missing = stop.missing_from(*shard->position);
     if (missing != 0 && missing > assembler_.commits_without_vgtid(name.str())) return false;

@@ -10,7 +10,8 @@ namespace psource::simulation {
 std::string position_set::text() const {
   std::string text;
   for (const auto& [server, number] : last) {
-    text += (text.empty() ? "MySQL56/" : ",") + server + (number == 1 ? ":1" : ":1-" + std::to_string(number));
+    text +=
+        (text.empty() ? "MySQL56/" : ",") + server + (number == 1 ? ":1" : ":1-" + std::to_string(number));
   }
   return text;
 }
@@ -32,7 +33,8 @@ std::optional<position_set> position_set::parse(std::string_view text) {
       continue;
     }
     if (range.substr(0, 2) != "1-") return std::nullopt;
-    set.last[std::string(part.substr(0, colon))] = std::strtoull(std::string(range.substr(2)).c_str(), nullptr, 10);
+    set.last[std::string(part.substr(0, colon))] =
+        std::strtoull(std::string(range.substr(2)).c_str(), nullptr, 10);
   }
   return set;
 }
@@ -79,7 +81,8 @@ bool model_shard::holds(std::int64_t id) const {
   return byte >= low && byte < high;
 }
 
-branch_model::branch_model(std::vector<model_table> tables, const std::vector<int>& boundaries, chance_source& chance)
+branch_model::branch_model(std::vector<model_table> tables, const std::vector<int>& boundaries,
+                           chance_source& chance)
     : tables_(std::move(tables)), chance_(chance) {
   int low = 0;
   for (std::size_t i = 0; i <= boundaries.size(); ++i) {
@@ -100,8 +103,8 @@ branch_model::branch_model(std::vector<model_table> tables, const std::vector<in
 std::string branch_model::new_server() {
   // The first digits are by chance, so that a failover's UUID sorts before or after its predecessor's.
   char text[48];
-  std::snprintf(text, sizeof(text), "%08x-0000-11ee-8000-%012x", static_cast<unsigned>(chance_.below(0x7fffffff)),
-                ++servers_);
+  std::snprintf(text, sizeof(text), "%08x-0000-11ee-8000-%012x",
+                static_cast<unsigned>(chance_.below(0x7fffffff)), ++servers_);
   return text;
 }
 
@@ -149,8 +152,8 @@ log_entry& branch_model::append(model_shard& shard, entry_kind kind, std::int64_
   return shard.log.back();
 }
 
-void branch_model::apply(model_shard& shard, log_entry& entry, std::size_t table, std::optional<model_row> before,
-                         std::optional<model_row> after) {
+void branch_model::apply(model_shard& shard, log_entry& entry, std::size_t table,
+                         std::optional<model_row> before, std::optional<model_row> after) {
   const std::size_t index = shard.log.size();
   if (before && (!after || after->id != before->id)) {
     shard.rows[table].erase(before->id);
@@ -179,7 +182,8 @@ void branch_model::remove(model_shard& shard, std::int64_t seconds, const row_ke
   apply(shard, append(shard, entry_kind::rows, seconds), key.first, before, std::nullopt);
 }
 
-void branch_model::change_key(model_shard& shard, std::int64_t seconds, const row_key& key, std::int64_t new_id) {
+void branch_model::change_key(model_shard& shard, std::int64_t seconds, const row_key& key,
+                              std::int64_t new_id) {
   const model_row before = shard.rows[key.first].at(key.second);
   apply(shard, append(shard, entry_kind::rows, seconds), key.first, before, model_row{new_id, ++version_, 0});
 }
@@ -212,7 +216,8 @@ void branch_model::write_something(std::int64_t seconds, const write_options& op
       apply(shard, entry, table, before, model_row{id, ++version_, options.padding});
       continue;
     }
-    const model_row before = std::next(rows.begin(), static_cast<std::ptrdiff_t>(chance_.below(rows.size())))->second;
+    const model_row before =
+        std::next(rows.begin(), static_cast<std::ptrdiff_t>(chance_.below(rows.size())))->second;
     if (what < 7) {
       apply(shard, entry, table, before, model_row{before.id, ++version_, options.padding});
     } else if (what < 9) {
@@ -270,7 +275,8 @@ void branch_model::reshard(const std::vector<model_shard*>& old, const std::vect
   }
   for (auto& shard : next) {
     // The first that a stream hears of a new shard may be rows.
-    log_entry& first = append(*shard, chance_.percent(50) ? entry_kind::rows : entry_kind::statement, seconds);
+    log_entry& first =
+        append(*shard, chance_.percent(50) ? entry_kind::rows : entry_kind::statement, seconds);
     for (std::size_t table = 0; first.kind == entry_kind::rows && table < tables_.size(); ++table)
       if (!shard->rows[table].empty() && chance_.percent(50)) {
         const model_row before = shard->rows[table].begin()->second;
@@ -303,16 +309,18 @@ std::string branch_model::describe() const {
   static const char* const kinds[] = {"rows", "silent", "statement", "unsent", "JOURNAL"};
   std::string text;
   for (const auto& shard : shards_) {
-    text += "shard " + shard->name + (shard->serving ? "" : " (old)") + " from " + shard->start_text + ", visible " +
-            std::to_string(shard->visible) + "\n";
+    text += "shard " + shard->name + (shard->serving ? "" : " (old)") + " from " + shard->start_text +
+            ", visible " + std::to_string(shard->visible) + "\n";
     for (std::size_t i = 0; i < shard->log.size(); ++i) {
       const auto& entry = shard->log[i];
       text += "  " + std::to_string(i + 1) + " " + std::to_string(entry.seconds % 10'000'000) + " " +
               kinds[static_cast<int>(entry.kind)] + " " + entry.position_text + ":";
       for (const auto& change : entry.changes) {
         text += " " + tables_[change.table].name;
-        if (change.before) text += " -" + std::to_string(change.before->id) + "@" + std::to_string(change.before->version);
-        if (change.after) text += " +" + std::to_string(change.after->id) + "@" + std::to_string(change.after->version);
+        if (change.before)
+          text += " -" + std::to_string(change.before->id) + "@" + std::to_string(change.before->version);
+        if (change.after)
+          text += " +" + std::to_string(change.after->id) + "@" + std::to_string(change.after->version);
       }
       text += "\n";
     }

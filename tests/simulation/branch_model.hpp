@@ -1,4 +1,5 @@
-// A sharded branch in memory: rows, a binary log with GTIDs per shard, and the history that is the truth of a simulation.
+// A sharded branch in memory: rows, a binary log with GTIDs per shard, and the history that is the truth of a
+// simulation.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,8 @@ namespace psource::simulation {
 
 inline constexpr char keyspace[] = "ks";
 
-/// What has been executed: per server UUID everything from 1 to a number. Written on its own, so that a fault in the
-/// program's GTID sets does not hide itself.
+/// What has been executed: per server UUID everything from 1 to a number. Written on its own, so that a fault
+/// in the program's GTID sets does not hide itself.
 struct position_set {
   std::map<std::string, std::uint64_t> last;
 
@@ -98,7 +99,9 @@ struct model_shard {
   /// The log's length when the journal was written.
   std::size_t journal_at = static_cast<std::size_t>(-1);
 
-  const position_set& position(std::size_t index) const { return index == 0 ? start : log[index - 1].position; }
+  const position_set& position(std::size_t index) const {
+    return index == 0 ? start : log[index - 1].position;
+  }
   const std::string& position_text(std::size_t index) const {
     return index == 0 ? start_text : log[index - 1].position_text;
   }
@@ -142,7 +145,8 @@ class branch_model {
   // Writes; each appends one entry to a shard's log.
   log_entry& append(model_shard& shard, entry_kind kind, std::int64_t seconds);
   /// One transaction of the given changes: {table, id, what}. Rows that exist are updated, others inserted.
-  void put(model_shard& shard, std::int64_t seconds, const std::vector<row_key>& keys, std::uint32_t padding = 0);
+  void put(model_shard& shard, std::int64_t seconds, const std::vector<row_key>& keys,
+           std::uint32_t padding = 0);
   void remove(model_shard& shard, std::int64_t seconds, const row_key& key);
   void change_key(model_shard& shard, std::int64_t seconds, const row_key& key, std::int64_t new_id);
   /// Anything of the above, by chance.
@@ -151,14 +155,15 @@ class branch_model {
   /// The shard's writes go on under another server UUID.
   void fail_over(model_shard& shard);
   /// Replaces serving neighbours by others that meet at `boundaries` inside their range.
-  void reshard(const std::vector<model_shard*>& old, const std::vector<int>& boundaries, std::int64_t seconds);
+  void reshard(const std::vector<model_shard*>& old, const std::vector<int>& boundaries,
+               std::int64_t seconds);
 
-  /// Splits a serving shard or merges two neighbours, by chance; false when there is nothing to do. No name is used
-  /// twice.
+  /// Splits a serving shard or merges two neighbours, by chance; false when there is nothing to do. No name
+  /// is used twice.
   bool reshard_something(std::int64_t seconds);
 
-  /// A copy from the start begins here: rows that are gone by now, but may have been delivered before, will never be
-  /// told as deleted.
+  /// A copy from the start begins here: rows that are gone by now, but may have been delivered before, will
+  /// never be told as deleted.
   void copy_begins(const model_shard& shard, std::size_t table, std::size_t index);
   bool deletion_may_be_missed(std::uint64_t version) const { return missed_deletions_.count(version) > 0; }
 

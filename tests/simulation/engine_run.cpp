@@ -68,7 +68,8 @@ void scripted_questions::ask_serving(std::function<void(result<std::vector<shard
       return;
     }
     std::vector<shard_id> serving;
-    for (const auto* shard : branch_.serving()) serving.push_back({keyspace_name(keyspace), shard_name(shard->name)});
+    for (const auto* shard : branch_.serving())
+      serving.push_back({keyspace_name(keyspace), shard_name(shard->name)});
     answer(std::move(serving));
   });
 }
@@ -124,7 +125,8 @@ struct engine_run::machine {
   void run_one(chance_source& chance) {
     auto& jobs = scheduler.jobs;
     if (jobs.size() > 1)
-      std::rotate(jobs.begin(), jobs.begin() + static_cast<std::ptrdiff_t>(chance.below(jobs.size())), jobs.end());
+      std::rotate(jobs.begin(), jobs.begin() + static_cast<std::ptrdiff_t>(chance.below(jobs.size())),
+                  jobs.end());
     scheduler.run_once();
   }
 
@@ -133,7 +135,8 @@ struct engine_run::machine {
     if (boss_is_alive) {
       using boss_type = caf::stateful_actor<coordinator_state, coordinator_actor::base>;
       auto* body = dynamic_cast<boss_type*>(caf::actor_cast<caf::abstract_actor*>(boss));
-      for (const auto& [id, reader] : body->state.readers) caf::anon_send_exit(reader, caf::exit_reason::kill);
+      for (const auto& [id, reader] : body->state.readers)
+        caf::anon_send_exit(reader, caf::exit_reason::kill);
     }
     caf::anon_send_exit(boss, caf::exit_reason::kill);
     if (bridge->target) caf::anon_send_exit(bridge->target, caf::exit_reason::kill);
@@ -141,8 +144,8 @@ struct engine_run::machine {
   }
 };
 
-engine_run::engine_run(branch_model& branch, simulated_time& time, settled_positions& settled, chance_source& chance,
-                       run_settings settings)
+engine_run::engine_run(branch_model& branch, simulated_time& time, settled_positions& settled,
+                       chance_source& chance, run_settings settings)
     : branch_(branch), time_(time), settled_(settled), chance_(chance), settings_(std::move(settings)) {}
 
 engine_run::~engine_run() = default;
@@ -198,24 +201,32 @@ run_report engine_run::run() {
   const chaos& trouble = settings_.trouble;
   out_->break_at = trouble.break_at;
   if (trouble.disk_full)
-    out_->break_with = {error_code::output_failed, "Standard output cannot be written: no space left on device.", {}, {}};
+    out_->break_with = {
+        error_code::output_failed, "Standard output cannot be written: no space left on device.", {}, {}};
   server_->on_open = [this](served_call& call) {
     report_.calls.push_back(call.request());
     call.opened_us = call.last_sent_us = time_.now_us;
-    call.on_settled = [this](const std::string& shard, const std::string& gtid) { settled_.emplace(shard, gtid); };
-    call.on_snapshot = [this](const model_shard& shard, std::size_t table, std::size_t index, bool from_start) {
-      // A copy that starts over in the same run ends where the first one began: no deletion is missed in between.
+    call.on_settled = [this](const std::string& shard, const std::string& gtid) {
+      settled_.emplace(shard, gtid);
+    };
+    call.on_snapshot = [this](const model_shard& shard, std::size_t table, std::size_t index,
+                              bool from_start) {
+      // A copy that starts over in the same run ends where the first one began: no deletion is missed in
+      // between.
       if (!from_start) return;
       if (copies_begun_.count({shard.name, table}) == 0)
         branch_.copy_begins(shard, table, index);
       else
         report_.copies_restarted.emplace(shard.name, table);
     };
-    call.on_copied_row = [this](const std::string& shard, std::size_t table) { copies_begun_.emplace(shard, table); };
+    call.on_copied_row = [this](const std::string& shard, std::size_t table) {
+      copies_begun_.emplace(shard, table);
+    };
     call.hide_event_gtid = settings_.trouble.old_server;
     call.hide_copy_completed = chance_.percent(settings_.trouble.hide_copy_completed);
     if (settings_.on_call) settings_.on_call(*this, call);
-    if (call.open() && report_.faults < settings_.trouble.faults && chance_.percent(settings_.trouble.refuse)) {
+    if (call.open() && report_.faults < settings_.trouble.faults &&
+        chance_.percent(settings_.trouble.refuse)) {
       ++report_.faults;
       call.end(14, "upstream connect error or disconnect/reset before headers");
     }
@@ -239,7 +250,8 @@ run_report engine_run::run() {
     if (report_.outcome) report_.violations.push_back("the engine ended twice");
     report_.outcome = std::move(outcome);
   };
-  machine_->boss = machine_->system.spawn(coordinator, std::move(parts), std::make_shared<sync_plan>(std::move(*plan)));
+  machine_->boss =
+      machine_->system.spawn(coordinator, std::move(parts), std::make_shared<sync_plan>(std::move(*plan)));
   caf::anon_send(machine_->boss, start_atom::value);
 
   while (!report_.outcome && !report_.killed) {
@@ -259,13 +271,15 @@ run_report engine_run::run() {
   }
 
   report_.ended_us = time_.now_us;
-  for (const auto& name : report_.serving) report_.resharded = report_.resharded || !branch_.find(name)->serving;
+  for (const auto& name : report_.serving)
+    report_.resharded = report_.resharded || !branch_.find(name)->serving;
   const bool ended = report_.outcome.has_value();
   if (ended) {
     // Everything is said: the rest is for the actors to go.
     while (machine_->scheduler.has_job()) machine_->run_one(chance_);
     for (const auto& call : server_->calls())
-      if (call->open() && !call->dropped()) report_.violations.push_back("a call is still open after the end");
+      if (call->open() && !call->dropped())
+        report_.violations.push_back("a call is still open after the end");
     machine_->boss = nullptr;
     machine_->bridge->target = nullptr;
     if (machine_->system.registry().running() != machine_->actors_before)
@@ -373,15 +387,18 @@ void engine_run::trouble_a_call() {
   const auto call = calls[chance_.below(calls.size())];
   if (!call->open() || call->dropped()) return;
   if (chance_.permille(trouble.cut)) {
-    static const stream_end ends[] = {
-        {14, "connection reset by peer", false},
-        {2, "target: ks.-80.primary: vttablet: rpc error: code = Unknown desc = stream (at source tablet) error @ x: EOF",
-         false},
-        {13, "vstreamer has been fully throttled for longer than 10m0s", false},
-        {1, "vstream is being stopped", false},
-        {0, "", false},
-        {2, "task error: Query execution was interrupted, maximum statement execution time exceeded (errno 3024)",
-         false}};
+    static const stream_end ends[] = {{14, "connection reset by peer", false},
+                                      {2,
+                                       "target: ks.-80.primary: vttablet: rpc error: code = Unknown desc = "
+                                       "stream (at source tablet) error @ x: EOF",
+                                       false},
+                                      {13, "vstreamer has been fully throttled for longer than 10m0s", false},
+                                      {1, "vstream is being stopped", false},
+                                      {0, "", false},
+                                      {2,
+                                       "task error: Query execution was interrupted, maximum statement "
+                                       "execution time exceeded (errno 3024)",
+                                       false}};
     const auto& end = ends[chance_.below(std::size(ends))];
     ++report_.faults;
     call->end(end.status_code, end.message);

@@ -1,4 +1,5 @@
-// One read of the real engine (coordinator, readers, emitter, ledger, planner, sessions) on a fake clock and schedule.
+// One read of the real engine (coordinator, readers, emitter, ledger, planner, sessions) on a fake clock and
+// schedule.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,8 @@
 
 namespace psource::simulation {
 
-/// The simulated time: microseconds since 1970, never at a whole second (so that a commit time, which is one, tells a
-/// change from a copied row).
+/// The simulated time: microseconds since 1970, never at a whole second (so that a commit time, which is one,
+/// tells a change from a copied row).
 struct simulated_time {
   std::int64_t now_us = 1'700'000'000'000'137;
   std::int64_t seconds() const { return now_us / 1'000'000; }

@@ -1,4 +1,5 @@
-// engine_simulation: runs the simulation over many seeds and prints, for each that fails, the command that replays it.
+// engine_simulation: runs the simulation over many seeds and prints, for each that fails, the command that
+// replays it.
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -25,13 +26,20 @@ options parse(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
     const auto number = [&] { return i + 1 < argc ? std::strtoull(argv[++i], nullptr, 10) : 0; };
-    if (name == "--seeds") result.seeds = number();
-    else if (name == "--first") result.first = number();
-    else if (name == "--failures") result.most_failures = number();
-    else if (name == "--forever") result.forever = true;
-    else if (name == "--trace") result.trace = true;
-    else if (name == "--twice") result.twice = true;
-    else result.help = true;
+    if (name == "--seeds")
+      result.seeds = number();
+    else if (name == "--first")
+      result.first = number();
+    else if (name == "--failures")
+      result.most_failures = number();
+    else if (name == "--forever")
+      result.forever = true;
+    else if (name == "--trace")
+      result.trace = true;
+    else if (name == "--twice")
+      result.twice = true;
+    else
+      result.help = true;
   }
   return result;
 }
@@ -69,8 +77,8 @@ int main(int argc, char** argv) {
     sum.records += result.records;
     if (!result.violations.empty()) {
       ++failed;
-      std::printf("seed %llu fails; replay: %s --first %llu --seeds 1 --trace\n", static_cast<unsigned long long>(seed),
-                  argv[0], static_cast<unsigned long long>(seed));
+      std::printf("seed %llu fails; replay: %s --first %llu --seeds 1 --trace\n",
+                  static_cast<unsigned long long>(seed), argv[0], static_cast<unsigned long long>(seed));
       for (std::size_t i = 0; i < result.violations.size() && i < 4; ++i)
         std::printf("  %s\n", result.violations[i].c_str());
       std::fflush(stdout);
@@ -84,7 +92,8 @@ int main(int argc, char** argv) {
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   std::printf(
-      "%llu seeds (%llu failed) in %.1f s: %llu reads, %llu steps, %llu records, %llu stream faults, %llu kills, "
+      "%llu seeds (%llu failed) in %.1f s: %llu reads, %llu steps, %llu records, %llu stream faults, %llu "
+      "kills, "
       "%llu reshards, %llu broken outputs\n",
       static_cast<unsigned long long>(done), static_cast<unsigned long long>(failed), seconds,
       static_cast<unsigned long long>(sum.runs), static_cast<unsigned long long>(sum.steps),

@@ -22,7 +22,9 @@ constexpr std::int64_t never = INT64_MAX;
 struct scene {
   explicit scene(std::vector<model_table> tables = {{"t0", true}}, const std::vector<int>& boundaries = {},
                  sync_mode mode = sync_mode::incremental)
-      : branch(tables, boundaries, chance), streams(streams_of(tables, mode)), check(branch, settled, streams) {
+      : branch(tables, boundaries, chance),
+        streams(streams_of(tables, mode)),
+        check(branch, settled, streams) {
     settings.streams = streams;
     settings.config.checkpoint_interval = std::chrono::seconds(1);
   }
@@ -120,7 +122,8 @@ TEST_CASE("a retry resumes from the last complete cursor, and rows of a half tra
   s.put({1});
   s.put({2, 3});
   s.put({4});
-  // BEGIN FIELD ROW VGTID COMMIT, then BEGIN ROW of the second transaction (its rows share a ROW event or not).
+  // BEGIN FIELD ROW VGTID COMMIT, then BEGIN ROW of the second transaction (its rows share a ROW event or
+  // not).
   s.cut_first_call_after(7);
   s.read();
   REQUIRE(s.report.calls.size() == 2);
@@ -303,7 +306,8 @@ TEST_CASE("an output that is closed ends the run") {
     s.read();
     REQUIRE(s.report.outcome);
     REQUIRE(s.report.outcome->output_problem);
-    CHECK(s.report.outcome->output_problem->code == (full ? error_code::output_failed : error_code::output_closed));
+    CHECK(s.report.outcome->output_problem->code ==
+          (full ? error_code::output_failed : error_code::output_closed));
     CHECK_FALSE(s.report.outcome->complete);
     CHECK(s.report.transcript.size() == 2'000);
     s.read();
@@ -345,7 +349,8 @@ TEST_CASE("a slow output holds the readers back") {
     }
   };
   s.read();
-  // 2 streams × (2 batches of 128 KiB + what the transport reads ahead) of 2 × 40 rows of 30 KB; and nobody gave up.
+  // 2 streams × (2 batches of 128 KiB + what the transport reads ahead) of 2 × 40 rows of 30 KB; and nobody
+  // gave up.
   CHECK(sent_when_blocked > 0);
   CHECK(sent_when_blocked < 50);
   CHECK(s.report.most_queued_bytes > 200'000);
@@ -405,7 +410,8 @@ TEST_CASE("a transaction that breaks its stream each time is given up") {
   s.put({3, 4, 5});
   s.settings.on_step = [](engine_run& run) {
     run.events_per_response = 1;
-    // After COMMIT of the first or, resumed there, in the middle of the second: rows come, the cursor does not move.
+    // After COMMIT of the first or, resumed there, in the middle of the second: rows come, the cursor does
+    // not move.
     for (const auto& call : run.server().calls())
       if (call->open() && !call->dropped() && call->events_sent() == (run.calls() == 1 ? 7 : 3))
         call->end(14, "connection reset by peer");
@@ -519,12 +525,14 @@ TEST_CASE("saved old shards are followed to the new ones") {
   }
 }
 
-TEST_CASE("a table half copied when its shard was resharded starts over on the new shards, all of them listed") {
+TEST_CASE(
+    "a table half copied when its shard was resharded starts over on the new shards, all of them listed") {
   scene s({{"t0", true}, {"t1", true}});
   for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id), s.branch.fill(1, id);
   s.settings.on_step = [](engine_run& run) {
     run.events_per_response = 1;
-    if (run.server().calls().size() == 2 && run.server().calls()[0]->events_sent() > 10) run.server_stands_still = true;
+    if (run.server().calls().size() == 2 && run.server().calls()[0]->events_sent() > 10)
+      run.server_stands_still = true;
     if (run.elapsed_seconds() >= 4) run.kill();
   };
   s.read();
@@ -557,12 +565,14 @@ TEST_CASE("a start from LEGACY state writes STREAM states first") {
   scene s({{"t0", true}, {"t1", true}});
   s.branch.fill(0, 1);
   s.branch.fill(1, 1);
-  const std::string cursor = table_cursor{shard_name("-"), keyspace_name("ks"), s.position(0), {}}.encode_base64();
+  const std::string cursor =
+      table_cursor{shard_name("-"), keyspace_name("ks"), s.position(0), {}}.encode_base64();
   s.settled.emplace("-", s.position(0));
   s.check.adopt();
   s.put({1, 2});
   const std::string shards = R"({"shards":{"-":{"cursor":")" + cursor + "\"}}}";
-  s.settings.state_text = R"([{"type":"LEGACY","data":{"streams":{"ks:t0":)" + shards + R"(,"ks:t1":)" + shards + "}}}]";
+  s.settings.state_text =
+      R"([{"type":"LEGACY","data":{"streams":{"ks:t0":)" + shards + R"(,"ks:t1":)" + shards + "}}}]";
   s.read();
   std::vector<std::string> kinds;
   for (const auto& emitted : s.report.emitted) {
@@ -631,4 +641,29 @@ TEST_CASE("a copy that the server itself begins anew misses no deletion of the r
     CHECK_FALSE(s.branch.deletion_may_be_missed(s.shard().history.at({0, 1}).back().version));
     s.truth();
   }
+}
+
+TEST_CASE("a lost position after two reshards copies the shards that serve, and no other") {
+  scene s({{"t0", true}}, {0x80});
+  for (std::int64_t id = 1; id <= 20; ++id) s.branch.fill(0, id);
+  s.settings.on_call = [&s](engine_run&, served_call& call) {
+    // The copy of this shard sees it past its journal: from there no stream leads to the new shards.
+    if (call.request().shards[0].shard == "80-" && s.shard("80-").serving)
+      s.branch.reshard({&s.shard("80-")}, {0xc0}, s.time.seconds());
+  };
+  s.read();
+  s.branch.reshard({&s.shard("-80")}, {0x40}, s.time.seconds());
+  s.branch.reshard({&s.shard("40-80"), &s.shard("80-c0")}, {}, s.time.seconds());
+  for (const char* name : {"-40", "40-c0", "c0-"})
+    for (std::int64_t id = 1; id <= 20; ++id)
+      if (s.shard(name).holds(id)) {
+        s.put({id}, name);
+        break;
+      }
+  s.settings.config.on_lost_position = lost_position_behavior::resync_data;
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.state().size() == 3);
+  for (const char* name : {"-40", "40-c0", "c0-"}) CHECK(s.state().count(name) == 1);
+  s.truth();
 }

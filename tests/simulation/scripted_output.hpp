@@ -1,4 +1,5 @@
-// Standard output in a simulation: takes buffers, writes them when the driver says so, and can break at a given byte.
+// Standard output in a simulation: takes buffers, writes them when the driver says so, and can break at a
+// given byte.
 #pragma once
 
 #include <algorithm>

@@ -38,7 +38,8 @@ chaos draw_chaos(chance_source& chance, bool big_rows) {
   trouble.no_questions = chance.percent(20);
   trouble.question_fails = sometimes(30, 100);
   if (chance.percent(40)) trouble.output_speed = 20 + static_cast<unsigned>(chance.below(60));
-  if (chance.percent(40)) trouble.output_bytes = big_rows ? 20'000 + chance.below(20'000) : 40 + chance.below(400);
+  if (chance.percent(40))
+    trouble.output_bytes = big_rows ? 20'000 + chance.below(20'000) : 40 + chance.below(400);
   if (chance.percent(12)) {
     trouble.break_at = chance.below(6'000);
     trouble.disk_full = chance.percent(50);
@@ -56,18 +57,22 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
 
   std::vector<model_table> tables;
   const std::size_t table_count = 1 + chance.below(4);
-  for (std::size_t i = 0; i < table_count; ++i) tables.push_back({"t" + std::to_string(i), !chance.percent(20)});
-  static const std::vector<std::vector<int>> layouts = {{}, {}, {0x80}, {0x80}, {0x40, 0x80}, {0x40, 0x80, 0xc0}};
+  for (std::size_t i = 0; i < table_count; ++i)
+    tables.push_back({"t" + std::to_string(i), !chance.percent(20)});
+  static const std::vector<std::vector<int>> layouts = {{},     {},           {0x80},
+                                                        {0x80}, {0x40, 0x80}, {0x40, 0x80, 0xc0}};
   branch_model branch(tables, layouts[chance.below(layouts.size())], chance);
   const bool big_rows = chance.percent(6);
   for (std::size_t t = 0; t < tables.size(); ++t)
     if (!chance.percent(20))
       for (std::size_t n = chance.below(15); n > 0; --n)
-        branch.fill(t, chance.between(1, 40), big_rows ? static_cast<std::uint32_t>(chance.below(60'000)) : 0);
+        branch.fill(t, chance.between(1, 40),
+                    big_rows ? static_cast<std::uint32_t>(chance.below(60'000)) : 0);
 
   std::vector<configured_stream> streams;
   for (const auto& table : tables)
-    streams.push_back(configured(table, chance.percent(10) ? sync_mode::full_refresh : sync_mode::incremental));
+    streams.push_back(
+        configured(table, chance.percent(10) ? sync_mode::full_refresh : sync_mode::incremental));
 
   simulated_time time;
   settled_positions settled;
@@ -84,7 +89,8 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
     time.now_us += chance.between(0, 20) * 1'000'000 + chance.between(0, 999) * 1'000;
     if (!quiet || n == troubled_runs) {
       for (std::size_t w = chance.below(12); w > 0; --w) {
-        branch.write_something(time.seconds(), {40, big_rows ? static_cast<std::uint32_t>(chance.below(60'000)) : 0});
+        branch.write_something(time.seconds(),
+                               {40, big_rows ? static_cast<std::uint32_t>(chance.below(60'000)) : 0});
         if (chance.percent(30)) time.now_us += 100'000;
       }
       if (chance.percent(12) && branch.reshard_something(time.seconds())) ++result.reshards;
@@ -110,16 +116,18 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
     settings.lagging = !quiet && may_lag && chance.percent(50);
     static constexpr std::int64_t intervals[] = {1, 1, 2, 5, 30};
     settings.config.checkpoint_interval = std::chrono::seconds(intervals[chance.below(std::size(intervals))]);
-    if (chance.percent(50)) settings.refresh_interval = std::chrono::milliseconds(chance.between(2'000, 60'000));
-    settings.config.on_lost_position = quiet || chance.percent(50) ? lost_position_behavior::resync_data
-                                                                   : lost_position_behavior::fail_sync;
+    if (chance.percent(50))
+      settings.refresh_interval = std::chrono::milliseconds(chance.between(2'000, 60'000));
+    settings.config.on_lost_position =
+        quiet || chance.percent(50) ? lost_position_behavior::resync_data : lost_position_behavior::fail_sync;
     settings.config.max_streams = 1 + chance.below(6);
     settings.config.max_copies_per_shard = 1 + chance.below(2);
     settings.config.max_retries = static_cast<std::uint32_t>(1 + chance.below(4));
     settings.state_text = n == 0 ? "" : check.state_text();
     const auto interval = settings.config.checkpoint_interval;
     const bool lagging = settings.lagging;
-    if (trace != nullptr) *trace << "=== run " << n + 1 << (quiet ? " (quiet)" : "") << (lagging ? " (lagging)" : "") << "\n";
+    if (trace != nullptr)
+      *trace << "=== run " << n + 1 << (quiet ? " (quiet)" : "") << (lagging ? " (lagging)" : "") << "\n";
     check.run_begins();
     engine_run run(branch, time, settled, chance, std::move(settings));
     const run_report report = run.run();
@@ -144,7 +152,8 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
       }
       std::size_t left = report.transcript.size();
       for (const auto& emitted : report.emitted) {
-        *trace << (left >= emitted.bytes.size() ? "" : "(unwritten) ") << emitted.time_us / 1000 % 10'000'000 << " "
+        *trace << (left >= emitted.bytes.size() ? "" : "(unwritten) ") << emitted.time_us / 1000 % 10'000'000
+               << " "
                << (emitted.bytes.size() > 4000 ? emitted.bytes.substr(0, 4000) + "…\n" : emitted.bytes);
         left -= std::min(left, emitted.bytes.size());
       }

@@ -1,4 +1,5 @@
-// One seed: a branch, several troubled reads with kills and reshards between and during them, a last quiet one.
+// One seed: a branch, several troubled reads with kills and reshards between and during them, a last quiet
+// one.
 #pragma once
 
 #include <cstdint>

@@ -20,7 +20,8 @@ constexpr std::size_t read_ahead = 64 * 1024;
 // The first value of a lastpk's row.
 std::optional<model_row> key_of(const query::QueryResult& lastpk) {
   const auto& row = lastpk.rows(0);
-  return model_row{std::atoll(row.values().substr(0, static_cast<std::size_t>(row.lengths(0))).c_str()), 0, 0};
+  return model_row{std::atoll(row.values().substr(0, static_cast<std::size_t>(row.lengths(0))).c_str()), 0,
+                   0};
 }
 
 void fill(query::Row* row, const model_row& values) {
@@ -65,7 +66,8 @@ served_call::served_call(branch_model& branch, chance_source& chance, const std:
     shard_cursor_model at;
     at.shard = branch_.find(start.shard());
     if (at.shard == nullptr) {
-      verdict_ = stream_end{9, "shard provided in VGTID, " + start.shard() + ", not found in the ks keyspace", false};
+      verdict_ = stream_end{9, "shard provided in VGTID, " + start.shard() + ", not found in the ks keyspace",
+                            false};
       request_.shards.push_back(asked);
       continue;
     }
@@ -82,7 +84,11 @@ served_call::served_call(branch_model& branch, chance_source& chance, const std:
       const auto position = position_set::parse(start.gtid());
       if (position) at.index = at.shard->index_of(*position);
       // vtgate looks for a tablet that has the position until it gives up.
-      if (!at.index) verdict_ = stream_end{status_cancelled, "failed to find a PRIMARY tablet for VStream in ks/" + asked.shard + " within the zone1 cell(s): context has expired", false};
+      if (!at.index)
+        verdict_ = stream_end{status_cancelled,
+                              "failed to find a PRIMARY tablet for VStream in ks/" + asked.shard +
+                                  " within the zone1 cell(s): context has expired",
+                              false};
     } else if (!asked.copy) {
       throw std::logic_error("a stream needs a position or a table to copy");
     }
@@ -162,10 +168,13 @@ void served_call::end_dropped() {
 void served_call::restart() {
   // A VGTID and its COMMIT leave together.
   if (!outbox_.empty() && !outbox_.front().first_of_chunk &&
-      (outbox_.front().event.type() == binlogdata::COMMIT || outbox_.front().event.type() == binlogdata::OTHER))
+      (outbox_.front().event.type() == binlogdata::COMMIT ||
+       outbox_.front().event.type() == binlogdata::OTHER))
     return;
   outbox_.clear();
   streams_ = resume_->shards;
+  // vtgate knows of a shard what its VGTIDs told, not what came without one.
+  for (auto& at : streams_) at.index = at.told;
   copies_completed_ = resume_->copies_completed;
   snapshots_.clear();
   batch_open_.clear();
@@ -173,7 +182,8 @@ void served_call::restart() {
   verdict_.reset();
 }
 
-binlogdata::VEvent& served_call::add(binlogdata::VEventType type, const shard_cursor_model& at, std::int64_t seconds) {
+binlogdata::VEvent& served_call::add(binlogdata::VEventType type, const shard_cursor_model& at,
+                                     std::int64_t seconds) {
   outbox_.emplace_back();
   auto& event = outbox_.back().event;
   event.set_type(type);
@@ -315,7 +325,8 @@ void served_call::take_snapshot(shard_cursor_model& at) {
     add_vgtid(at);
     outbox_.back().snapshot = true;
     // From here on vtgate resumes at the snapshot's position, with the table still to be copied.
-    outbox_.back().checkpoint = std::make_shared<const call_checkpoint>(call_checkpoint{streams_, copies_completed_});
+    outbox_.back().checkpoint =
+        std::make_shared<const call_checkpoint>(call_checkpoint{streams_, copies_completed_});
   }
   outbox_[first].first_of_chunk = true;
   batch_open_[at.shard->name] = true;
@@ -385,7 +396,8 @@ bool served_call::generate_from(shard_cursor_model& at) {
 }
 
 // A journal names shards that this call does not have: vtgate refuses to go on.
-// One that another shard of the call will become is waited for (vtgate refuses that as well, until it is there).
+// One that another shard of the call will become is waited for (vtgate refuses that as well, until it is
+// there).
 void served_call::fail_participants() {
   const std::function<bool(const model_shard&, const std::string&)> becomes = [&](const model_shard& shard,
                                                                                   const std::string& name) {
@@ -400,7 +412,10 @@ void served_call::fail_participants() {
     for (const auto& name : at.shard->participants) {
       const bool here = std::any_of(streams_.begin(), streams_.end(),
                                     [&](const auto& stream) { return becomes(*stream.shard, name); });
-      if (!here) verdict_ = stream_end{status_internal, "not all journaling participants are in the stream: journal: [...], stream: [...]", false};
+      if (!here)
+        verdict_ = stream_end{
+            status_internal,
+            "not all journaling participants are in the stream: journal: [...], stream: [...]", false};
     }
   }
 }
@@ -418,8 +433,8 @@ bool served_call::swap_resharded() {
     if (!all) continue;
     streams_.erase(std::remove_if(streams_.begin(), streams_.end(),
                                   [&](const auto& stream) {
-                                    return std::find(participants.begin(), participants.end(), stream.shard->name) !=
-                                           participants.end();
+                                    return std::find(participants.begin(), participants.end(),
+                                                     stream.shard->name) != participants.end();
                                   }),
                    streams_.end());
     for (const auto& name : successors) {
@@ -442,7 +457,8 @@ bool served_call::generate() {
   return false;
 }
 
-std::unique_ptr<vstream_call> stream_server::open(vstream_request request, std::shared_ptr<vstream_listener> listener) {
+std::unique_ptr<vstream_call> stream_server::open(vstream_request request,
+                                                  std::shared_ptr<vstream_listener> listener) {
   class handle final : public vstream_call {
    public:
     explicit handle(std::shared_ptr<served_call> call) : call_(std::move(call)) {}

@@ -1,7 +1,8 @@
-// vtgate's part of a simulation: answers VStream requests from the branch model with real serialized responses.
+// vtgate's part of a simulation: answers VStream requests from the branch model with real serialized
+// responses.
 //
-// The grammar is that of protocol/vitess/event_assembler.hpp. Nothing happens by itself: the driver asks for the next
-// response, heartbeat, cut or restart of a call.
+// The grammar is that of protocol/vitess/event_assembler.hpp. Nothing happens by itself: the driver asks for
+// the next response, heartbeat, cut or restart of a call.
 #pragma once
 
 #include <cstdint>
@@ -75,7 +76,8 @@ class served_call {
   void end(int status, std::string message);
   /// Ends what the client has dropped.
   void end_dropped();
-  /// A tablet failed: what is not sent yet is forgotten and streamed again from the last complete transaction.
+  /// A tablet failed: what is not sent yet is forgotten and streamed again from the last complete
+  /// transaction.
   void restart();
   /// Why the server ends this call by itself, if it does.
   std::optional<stream_end> verdict();
@@ -87,7 +89,8 @@ class served_call {
   bool inside_transaction() const { return !outbox_.empty() && !outbox_.front().first_of_chunk; }
   /// Positions that the client may store from now on: shard and text of every VGTID whose COMMIT was sent.
   std::function<void(const std::string& shard, const std::string& gtid)> on_settled;
-  std::function<void(const model_shard& shard, std::size_t table, std::size_t index, bool from_start)> on_snapshot;
+  std::function<void(const model_shard& shard, std::size_t table, std::size_t index, bool from_start)>
+      on_snapshot;
 
   /// A row of a copy was sent.
   std::function<void(const std::string& shard, std::size_t table)> on_copied_row;
@@ -153,7 +156,8 @@ class stream_server final : public vstream_client {
  public:
   stream_server(branch_model& branch, chance_source& chance) : branch_(branch), chance_(chance) {}
 
-  std::unique_ptr<vstream_call> open(vstream_request request, std::shared_ptr<vstream_listener> listener) override;
+  std::unique_ptr<vstream_call> open(vstream_request request,
+                                     std::shared_ptr<vstream_listener> listener) override;
   void reconnect() override { ++reconnects; }
 
   /// Calls that have not ended yet.

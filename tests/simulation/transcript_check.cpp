@@ -33,8 +33,8 @@ std::optional<std::int64_t> key_of(const std::string& bytes) {
 }
 
 std::string name_of(const told_row& row) {
-  return std::to_string(row.id) + (row.deleted ? " deleted " : " ") + "version " + std::to_string(row.version) +
-         " cursor " + std::to_string(row.cursor);
+  return std::to_string(row.id) + (row.deleted ? " deleted " : " ") + "version " +
+         std::to_string(row.version) + " cursor " + std::to_string(row.cursor);
 }
 
 }  // namespace
@@ -100,7 +100,8 @@ void transcript_check::take(const run_report& report, std::int64_t interval_us, 
   std::size_t all_bytes = 0;
   for (const auto& emitted : report.emitted) {
     all_bytes += emitted.bytes.size();
-    if (emitted.bytes.empty() || emitted.bytes.back() != '\n') violate("a buffer does not end with a whole line");
+    if (emitted.bytes.empty() || emitted.bytes.back() != '\n')
+      violate("a buffer does not end with a whole line");
     for (std::size_t at = 0; at < emitted.bytes.size();) {
       const auto end = emitted.bytes.find('\n', at);
       const std::size_t size = end - at + 1;
@@ -124,8 +125,10 @@ void transcript_check::take(const run_report& report, std::int64_t interval_us, 
     if (status != told_status::complete) complete = false;
     if (status == told_status::incomplete && told_[i].errors == 0 && report.outcome->signal == 0)
       violate("the stream " + streams_[i].id.to_string() + " is INCOMPLETE without an error");
-    if (run_[i].counted != 0) violate("records of " + streams_[i].id.to_string() + " have no state at its end");
-    if (status == told_status::complete && streams_[i].mode == sync_mode::incremental && !report.resharded && !lagging)
+    if (run_[i].counted != 0)
+      violate("records of " + streams_[i].id.to_string() + " have no state at its end");
+    if (status == told_status::complete && streams_[i].mode == sync_mode::incremental && !report.resharded &&
+        !lagging)
       for (const auto& [id, stop] : report.stops) {
         const auto* shard = branch_.find(id.shard.str());
         const auto stop_index = shard->index_of(*position_set::parse(stop.to_position()));
@@ -143,8 +146,8 @@ void transcript_check::take(const run_report& report, std::int64_t interval_us, 
       }
   }
   if (report.outcome && report.outcome->complete != (complete && !broke && report.outcome->signal == 0))
-    violate(std::string("the engine calls the run ") + (report.outcome->complete ? "complete" : "incomplete") +
-            ", its streams do not");
+    violate(std::string("the engine calls the run ") +
+            (report.outcome->complete ? "complete" : "incomplete") + ", its streams do not");
 }
 
 void transcript_check::line(const std::string& text, std::int64_t time_us, bool delivered) {
@@ -180,8 +183,8 @@ void transcript_check::line(const std::string& text, std::int64_t time_us, bool 
     const auto& state = document["state"];
     const auto stream = find(state["stream"]["stream_descriptor"]["name"].GetString());
     if (!stream) return violate("a state of an unknown stream");
-    take_state(*stream, json_of(state["stream"]["stream_state"]), state["sourceStats"]["recordCount"].GetDouble(), text,
-               time_us, delivered);
+    take_state(*stream, json_of(state["stream"]["stream_state"]),
+               state["sourceStats"]["recordCount"].GetDouble(), text, time_us, delivered);
     return;
   }
   if (type == "TRACE") {
@@ -211,21 +214,25 @@ void transcript_check::take_status(std::size_t stream, const std::string& status
   const bool fits = next == told_status::started   ? told.status == told_status::none
                     : next == told_status::running ? told.status == told_status::started
                                                    : told.status == told_status::running;
-  if (!fits) violate("the status " + status + " of " + streams_[stream].id.to_string() + " comes out of order");
+  if (!fits)
+    violate("the status " + status + " of " + streams_[stream].id.to_string() + " comes out of order");
   if (next == told_status::complete && !run_[stream].state_was_last)
     violate("COMPLETE of " + streams_[stream].id.to_string() + " without a state directly before");
   told.status = next;
-  if (delivered && next == told_status::complete && streams_[stream].mode == sync_mode::full_refresh) check_refresh(stream);
+  if (delivered && next == told_status::complete && streams_[stream].mode == sync_mode::full_refresh)
+    check_refresh(stream);
 }
 
-void transcript_check::take_record(std::size_t stream, const told_row& row, std::int64_t time_us, bool delivered) {
+void transcript_check::take_record(std::size_t stream, const told_row& row, std::int64_t time_us,
+                                   bool delivered) {
   auto& told = told_[stream];
   auto& run = run_[stream];
   ++told.records;
   ++run.counted;
   run.state_was_last = false;
   if (!run.oldest_unstated_us) run.oldest_unstated_us = time_us;
-  if (told.status != told_status::running) violate("a record of " + streams_[stream].id.to_string() + " while not RUNNING");
+  if (told.status != told_status::running)
+    violate("a record of " + streams_[stream].id.to_string() + " while not RUNNING");
   check_rising(row);
   if (!delivered) return;
   run_records_.push_back(row);
@@ -237,7 +244,8 @@ void transcript_check::take_record(std::size_t stream, const told_row& row, std:
   run.unstated.push_back(row);
 }
 
-// Strictly rising per table and shard; the rows of one snapshot share a value. Across a reshard at least for each key.
+// Strictly rising per table and shard; the rows of one snapshot share a value. Across a reshard at least for
+// each key.
 void transcript_check::check_rising(const told_row& row) {
   int place = -1;
   if (!resharded_) {
@@ -250,7 +258,11 @@ void transcript_check::check_rising(const told_row& row) {
   if (first) return;
   told_row& last = found->second;
   const bool same_snapshot = row.copied && last.copied && !row.deleted && !last.deleted;
-  if (row.cursor < last.cursor || (row.cursor == last.cursor && !same_snapshot))
+  // The first rows of a shard that a reshard brings have no position yet; where they come again they say the
+  // same.
+  const bool same_record =
+      resharded_ && row.id == last.id && row.version == last.version && row.deleted == last.deleted;
+  if (row.cursor < last.cursor || (row.cursor == last.cursor && !same_snapshot && !same_record))
     violate("cursors do not rise: " + name_of(last) + ", then " + name_of(row));
   last = row;
 }
@@ -262,14 +274,16 @@ void transcript_check::check_repetition(std::size_t stream, const told_row& row)
     const auto* shard = branch_.find(name);
     if (shard == nullptr || !shard->serving || !shard->holds(row.id)) continue;
     if (row.copied) {
-      if (!claimed.lastpk || row.id <= *claimed.lastpk) violate("a copied row is copied again: " + name_of(row));
+      if (!claimed.lastpk || row.id <= *claimed.lastpk)
+        violate("a copied row is copied again: " + name_of(row));
       continue;
     }
     const auto found = shard->history.find({row.table, row.id});
     if (found == shard->history.end()) continue;
     const auto& moments = found->second;
-    auto at = std::find_if(moments.begin(), moments.end(),
-                           [&](const row_moment& moment) { return moment.live && moment.version == row.version; });
+    auto at = std::find_if(moments.begin(), moments.end(), [&](const row_moment& moment) {
+      return moment.live && moment.version == row.version;
+    });
     if (at == moments.end()) continue;
     if (row.deleted && ++at == moments.end()) continue;
     if (at->index <= claimed.index) violate("a change that a state covers is told again: " + name_of(row));
@@ -281,16 +295,18 @@ void transcript_check::check_late(std::size_t stream, std::int64_t time_us) {
   if (!run.oldest_unstated_us) return;
   const auto due = std::max(*run.oldest_unstated_us, run.last_state_us + interval_us_) + late_us;
   if (time_us > due)
-    violate("a state of " + streams_[stream].id.to_string() + " is " + std::to_string((time_us - due) / 1000) + " ms late");
+    violate("a state of " + streams_[stream].id.to_string() + " is " +
+            std::to_string((time_us - due) / 1000) + " ms late");
 }
 
-void transcript_check::take_state(std::size_t stream, const std::string& body, double count, const std::string& text,
-                                  std::int64_t time_us, bool delivered) {
+void transcript_check::take_state(std::size_t stream, const std::string& body, double count,
+                                  const std::string& text, std::int64_t time_us, bool delivered) {
   auto& told = told_[stream];
   auto& run = run_[stream];
   ++told.states;
   const auto& id = streams_[stream].id;
-  if (told.status == told_status::complete || told.status == told_status::incomplete || told.status == told_status::none)
+  if (told.status == told_status::complete || told.status == told_status::incomplete ||
+      told.status == told_status::none)
     violate("a state of " + id.to_string() + " outside of its run");
   if (static_cast<std::uint64_t>(count) != run.counted)
     violate("a state of " + id.to_string() + " counts " + std::to_string(static_cast<std::uint64_t>(count)) +
@@ -328,8 +344,8 @@ void transcript_check::take_state(std::size_t stream, const std::string& body, d
     const auto position = position_set::parse(saved.cursor.position);
     const auto index = position ? shard->exact_index_of(*position) : std::nullopt;
     if (!index || settled_.count({name.str(), saved.cursor.position}) == 0) {
-      violate("a state of " + id.to_string() + " holds a position that is no transaction's end: " + name.str() + " " +
-              saved.cursor.position);
+      violate("a state of " + id.to_string() +
+              " holds a position that is no transaction's end: " + name.str() + " " + saved.cursor.position);
       continue;
     }
     claim claimed;
@@ -354,12 +370,14 @@ void transcript_check::check_coverage(std::size_t stream, const model_shard& sha
     if (truth == nullptr) continue;
     const auto found = committed_.find(key);
     const bool known = found != committed_.end();
-    const std::string where = streams_[stream].id.to_string() + " row " + std::to_string(key.second) + " on shard " +
-                              shard.name + " at entry " + std::to_string(claimed.index);
-    // A copy that started over shows some rows as they were later; what happened to them comes again from its position.
+    const std::string where = streams_[stream].id.to_string() + " row " + std::to_string(key.second) +
+                              " on shard " + shard.name + " at entry " + std::to_string(claimed.index);
+    // A copy that started over shows some rows as they were later; what happened to them comes again from its
+    // position.
     if (restarted_.count({shard.name, table}) > 0 && moments.back().index > claimed.index) continue;
     if (truth->live) {
-      if (!known) violate("a state claims a row that was never told: " + where);
+      if (!known)
+        violate("a state claims a row that was never told: " + where);
       else if (found->second.version < truth->version)
         violate("a state claims version " + std::to_string(truth->version) + " of a row told as " +
                 std::to_string(found->second.version) + ": " + where);
@@ -403,13 +421,15 @@ void transcript_check::compare_with_truth() {
         const auto check = [&](const std::map<row_key, folded_row>& rows, const char* which, bool tolerant) {
           const auto found = rows.find(key);
           const bool has = found != rows.end() && !found->second.deleted;
-          const std::string row = streams_[i].id.to_string() + " row " + std::to_string(key.second) + " (" + which + ")";
+          const std::string row =
+              streams_[i].id.to_string() + " row " + std::to_string(key.second) + " (" + which + ")";
           // Records behind a run's last state repeat with other cursors; within the same second they may win.
           const bool same_second = tolerant && found != rows.end() && found->second.tail &&
                                    found->second.cursor / second_us >= truth.seconds;
           if (truth.live && (!has || found->second.version != truth.version)) {
             if (!same_second)
-              violate(row + " is " + (has ? "version " + std::to_string(found->second.version) : std::string("missing")) +
+              violate(row + " is " +
+                      (has ? "version " + std::to_string(found->second.version) : std::string("missing")) +
                       " instead of version " + std::to_string(truth.version));
           } else if (!truth.live && has && !branch_.deletion_may_be_missed(truth.version) && !same_second) {
             violate(row + " is not deleted: version " + std::to_string(found->second.version));

@@ -1,4 +1,5 @@
-// Holds what a read has said against the truth of the branch model: the invariants of docs/design.md, section 4.
+// Holds what a read has said against the truth of the branch model: the invariants of docs/design.md,
+// section 4.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +47,8 @@ struct told_stream {
 /// Follows all runs of one simulation. Violations are sentences.
 class transcript_check {
  public:
-  transcript_check(branch_model& branch, const settled_positions& settled, std::vector<configured_stream> streams);
+  transcript_check(branch_model& branch, const settled_positions& settled,
+                   std::vector<configured_stream> streams);
 
   /// Before a run: what the branch looks like when it starts.
   void run_begins();
