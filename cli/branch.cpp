@@ -73,7 +73,10 @@ result<std::map<shard_id, gtid_set>> peek_all(vstream_client& client, const sour
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     auto found = peek_positions(client, keyspace, names, options, std::max(left, std::chrono::milliseconds(1)),
                                 [&place](const stream_end& end, const std::string&) {
-                                  return classify_stream_end(end, place);
+                                  failure what = classify_stream_end(end, place);
+                                  // The table is in the server's words only, and nobody asked for its rows.
+                                  what.stream.reset();
+                                  return what;
                                 });
     if (!found) return fail(std::move(found.error().what));
     for (auto& [shard, text] : *found) {

@@ -23,7 +23,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
       FUZZ_CHECK(stream.find(property.name) == &property);
       FUZZ_CHECK(fuzz::is_json(property.schema));
     }
-    FUZZ_CHECK(fuzz::is_message(stream_status_line(stream.id, stream_status::started, epoch_milliseconds(1))));
+    FUZZ_CHECK(
+        fuzz::is_message(stream_status_line(stream.id, stream_status::started, epoch_milliseconds(1))));
     FUZZ_CHECK(fuzz::is_message(state_line(stream.id, "{}", 1)));
   }
   return 0;

@@ -51,9 +51,11 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   }
   FUZZ_CHECK(to_connection(*config).host == config->host);
   const redactor hide(secrets_of(*config));
-  for (const auto& warning : config->warnings) FUZZ_CHECK(fuzz::is_message(log_line(log_level::warn, warning, hide)));
-  FUZZ_CHECK(config->password.size() < 3 || hide("x " + config->password + " y").find(config->password) ==
-                                               std::string::npos || config->password.find('*') != std::string::npos);
+  for (const auto& warning : config->warnings)
+    FUZZ_CHECK(fuzz::is_message(log_line(log_level::warn, warning, hide)));
+  FUZZ_CHECK(config->password.size() < 3 ||
+             hide("x " + config->password + " y").find(config->password) == std::string::npos ||
+             config->password.find('*') != std::string::npos);
   if (hides) FUZZ_CHECK(!shows_secret(log_line(log_level::info, text, hide)));
   return 0;
 }

@@ -23,7 +23,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
       }
       switch (*step) {
         case stream_step::fields:
-          if (const auto fields = parse_field_event(event.field_event)) FUZZ_CHECK(fields->columns.size() <= 4096);
+          if (const auto fields = parse_field_event(event.field_event))
+            FUZZ_CHECK(fields->columns.size() <= 4096);
           break;
         case stream_step::rows: {
           row_event_reader rows(event.row_event);
@@ -31,8 +32,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
           while (rows.next(change)) {
             // A bitmap that is told is covered by its bytes.
             FUZZ_CHECK(change.data_columns_count >= 0 && change.json_partial_count >= 0);
-            FUZZ_CHECK(static_cast<std::uint64_t>(change.data_columns_count) <= change.data_columns.size() * 8);
-            FUZZ_CHECK(static_cast<std::uint64_t>(change.json_partial_count) <= change.json_partial_values.size() * 8);
+            FUZZ_CHECK(static_cast<std::uint64_t>(change.data_columns_count) <=
+                       change.data_columns.size() * 8);
+            FUZZ_CHECK(static_cast<std::uint64_t>(change.json_partial_count) <=
+                       change.json_partial_values.size() * 8);
           }
           FUZZ_CHECK(assembler.inside_transaction());
           break;

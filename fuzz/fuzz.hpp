@@ -1,4 +1,5 @@
-// What every fuzz target needs: a check that ends the run, parts of an input, and a strict reader of JSON lines.
+// What every fuzz target needs: a check that ends the run, parts of an input, and a strict reader of JSON
+// lines.
 #pragma once
 
 #include <rapidjson/document.h>
@@ -15,12 +16,12 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
 
 /// Ends the program when `condition` does not hold: that is a finding, in release builds too.
-#define FUZZ_CHECK(condition)                                                                            \
-  do {                                                                                                   \
-    if (!(condition)) {                                                                                  \
-      std::fprintf(stderr, "%s:%d: this does not hold: %s\n", __FILE__, __LINE__, #condition);           \
-      std::abort();                                                                                      \
-    }                                                                                                    \
+#define FUZZ_CHECK(condition)                                                                  \
+  do {                                                                                         \
+    if (!(condition)) {                                                                        \
+      std::fprintf(stderr, "%s:%d: this does not hold: %s\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                            \
+    }                                                                                          \
   } while (false)
 
 namespace psource::fuzz {

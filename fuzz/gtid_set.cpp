@@ -1,5 +1,5 @@
-// GTID sets: what is parsed is printed and parsed again as the same set, and comparisons agree with each other.
-// Input: up to three positions, divided by '|'.
+// GTID sets: what is parsed is printed and parsed again as the same set, and comparisons agree with each
+// other. Input: up to three positions, divided by '|'.
 #include "protocol/vitess/gtid_set.hpp"
 
 #include "fuzz/fuzz.hpp"

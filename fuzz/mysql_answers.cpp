@@ -1,5 +1,5 @@
-// Answers of the MySQL port. Input: a first byte (number of columns left out), then rows as lines of cells divided by
-// tabs ("\N" is NULL); a line "--" divides the answer for columns from that for keys.
+// Answers of the MySQL port. Input: a first byte (number of columns left out), then rows as lines of cells
+// divided by tabs ("\N" is NULL); a line "--" divides the answer for columns from that for keys.
 #include "clients/discovery.hpp"
 #include "fuzz/fuzz.hpp"
 #include "protocol/airbyte/messages.hpp"
@@ -95,7 +95,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (const auto tablets = parse_tablets(columns)) FUZZ_CHECK(tablets->size() == columns.size());
 
   const auto line = all.substr(0, all.find('\n'));
-  if (const auto micros = parse_utc_timestamp(line))  // years 0000 to 9999, a day 31 in a short month included
+  if (const auto micros =
+          parse_utc_timestamp(line))  // years 0000 to 9999, a day 31 in a short month included
     FUZZ_CHECK(*micros >= -62'167'305'600'000'000 && *micros < 253'402'387'200'000'000);
   FUZZ_CHECK(unquoted(quote_sql_name(line)) == line);
   FUZZ_CHECK(text_behind(quote_sql_text(line)) == line);

@@ -39,7 +39,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   ::setsockopt(sockets[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
   ::setsockopt(sockets[0], SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   const auto bytes = in.rest().substr(0, most_bytes);
-  FUZZ_CHECK(::send(sockets[1], bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
+  FUZZ_CHECK(::send(sockets[1], bytes.data(), bytes.size(), MSG_NOSIGNAL) ==
+             static_cast<ssize_t>(bytes.size()));
   FUZZ_CHECK(::shutdown(sockets[1], SHUT_WR) == 0);
   serve_mysql_client(sockets[0], options, answer);
   ::shutdown(sockets[0], SHUT_WR);
@@ -58,7 +59,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   while (at < got.size()) {
     FUZZ_CHECK(got.size() - at >= 4);
     std::size_t length = 0;
-    for (int i = 2; i >= 0; --i) length = length << 8 | static_cast<unsigned char>(got[at + static_cast<std::size_t>(i)]);
+    for (int i = 2; i >= 0; --i)
+      length = length << 8 | static_cast<unsigned char>(got[at + static_cast<std::size_t>(i)]);
     FUZZ_CHECK(got.size() - at - 4 >= length);
     at += 4 + length;
   }

@@ -1,6 +1,7 @@
-// Rows to RECORD lines, for every type. Input: options (1 byte), the index of a type below (1 byte; above them the type
-// follows: number and collation, 4 bytes each, then column type, character set and name, each with a varint length),
-// then the value; with option bit 7 a varint length, the row's lengths as on the wire, and its values.
+// Rows to RECORD lines, for every type. Input: options (1 byte), the index of a type below (1 byte; above
+// them the type follows: number and collation, 4 bytes each, then column type, character set and name, each
+// with a varint length), then the value; with option bit 7 a varint length, the row's lengths as on the wire,
+// and its values.
 #include "protocol/mapping/record_encoder.hpp"
 
 #include "fuzz/fuzz.hpp"
@@ -143,7 +144,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     return 0;
   }
   const std::string value(in.rest());
-  for (const auto& row : {testing::wire_row({std::string("1"), value}), testing::wire_row({std::nullopt, std::nullopt})}) {
+  for (const auto& row :
+       {testing::wire_row({std::string("1"), value}), testing::wire_row({std::nullopt, std::nullopt})}) {
     // Whatever the value is, it never costs the record.
     FUZZ_CHECK(encode(row.view()));
     FUZZ_CHECK(encoder->same_key(row.view(), row.view()));

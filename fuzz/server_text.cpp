@@ -24,8 +24,9 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   // A secret that the server repeats is not passed on; longer runs of its letters hide it as well.
   const std::string secret = "pscale_pw_fuzz";
   const redactor hide({secret, "line one of a key\nline two of a key"});
-  for (const auto& line : {trace_error_line(found, epoch_milliseconds(1), hide), log_line(log_level::error, end.message, hide),
-                           connection_status_line(false, end.message, hide)}) {
+  for (const auto& line :
+       {trace_error_line(found, epoch_milliseconds(1), hide), log_line(log_level::error, end.message, hide),
+        connection_status_line(false, end.message, hide)}) {
     FUZZ_CHECK(fuzz::is_message(line));
     FUZZ_CHECK(line.find(secret) == std::string::npos);
   }

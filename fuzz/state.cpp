@@ -1,5 +1,5 @@
-// Saved state. Input: a first byte and a text. What the text is, by the byte modulo 4: 0 a state file; 1 the body of
-// one stream's state; 2 the same body, packed here; 3 zlib bytes as they are.
+// Saved state. Input: a first byte and a text. What the text is, by the byte modulo 4: 0 a state file; 1 the
+// body of one stream's state; 2 the same body, packed here; 3 zlib bytes as they are.
 #include <google/protobuf/stubs/logging.h>
 
 #include "fuzz/fuzz.hpp"
@@ -20,7 +20,8 @@ void check_written(const stream_id& stream, const saved_stream_state& state) {
   for (const auto& [shard, saved] : state.shards) {
     FUZZ_CHECK(!shard.empty() && gtid_set::parse_position(saved.cursor.position));
     // Room to count on: every record gets a larger one.
-    FUZZ_CHECK(saved.cdc_cursor.value_or(0) >= 0 && saved.cdc_cursor.value_or(0) < INT64_MAX - (std::int64_t{1} << 56));
+    FUZZ_CHECK(saved.cdc_cursor.value_or(0) >= 0 &&
+               saved.cdc_cursor.value_or(0) < INT64_MAX - (std::int64_t{1} << 56));
   }
   const std::string text = stream_state_json(state);
   FUZZ_CHECK(fuzz::is_message(state_line(stream, text, 1)));
@@ -53,7 +54,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
       return 0;
     }
     FUZZ_CHECK(state->warnings.size() <= 101);
-    for (const auto& warning : state->warnings) FUZZ_CHECK(fuzz::is_message(log_line(log_level::warn, warning, {})));
+    for (const auto& warning : state->warnings)
+      FUZZ_CHECK(fuzz::is_message(log_line(log_level::warn, warning, {})));
     for (const auto& [id, saved] : state->streams) {
       FUZZ_CHECK(id == orders || id == users || id == other_orders);
       check_written(id, saved);

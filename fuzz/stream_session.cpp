@@ -1,5 +1,5 @@
-// The whole way of a stream: responses to records, cursors and states. Input: two bytes of options, then responses,
-// each a varint length and a serialized vtgate.VStreamResponse.
+// The whole way of a stream: responses to records, cursors and states. Input: two bytes of options, then
+// responses, each a varint length and a serialized vtgate.VStreamResponse.
 #include "sync/stream_session.hpp"
 
 #include <google/protobuf/stubs/logging.h>
@@ -33,22 +33,52 @@ const std::vector<known_table>& known_tables() {
   static const std::vector<known_table> tables{
       {"unsharded",
        "alltypes",
-       {{"id", "int"},           {"t", "tinyint"},         {"tu", "tinyint unsigned"},      {"t1", "tinyint(1)"},
-        {"sm", "smallint"},      {"md", "mediumint"},      {"i", "int"},                    {"iu", "int unsigned"},
-        {"bi", "bigint"},        {"bu", "bigint unsigned"}, {"f", "float"},                 {"d", "double"},
-        {"dc", "decimal(20,5)"}, {"dc0", "decimal(10,0)"}, {"dt", "date"},                  {"dtm", "datetime"},
-        {"dtm6", "datetime(6)"}, {"ts", "timestamp"},      {"ts3", "timestamp(3)"},         {"tm", "time"},
-        {"tm6", "time(6)"},      {"y", "year"},            {"c", "char(5)"},                {"vc", "varchar(20)"},
-        {"vcl", "varchar(20)"},  {"tx", "text"},           {"bn", "binary(4)"},             {"vb", "varbinary(10)"},
-        {"bl", "blob"},          {"b1", "bit(1)"},         {"b9", "bit(9)"},                {"e", "enum('x','y,z','q''t')"},
-        {"s", "set('a','b','c')"}, {"j", "json"},          {"g", "geometry"},               {"vec", "vector(3)"}},
+       {{"id", "int"},
+        {"t", "tinyint"},
+        {"tu", "tinyint unsigned"},
+        {"t1", "tinyint(1)"},
+        {"sm", "smallint"},
+        {"md", "mediumint"},
+        {"i", "int"},
+        {"iu", "int unsigned"},
+        {"bi", "bigint"},
+        {"bu", "bigint unsigned"},
+        {"f", "float"},
+        {"d", "double"},
+        {"dc", "decimal(20,5)"},
+        {"dc0", "decimal(10,0)"},
+        {"dt", "date"},
+        {"dtm", "datetime"},
+        {"dtm6", "datetime(6)"},
+        {"ts", "timestamp"},
+        {"ts3", "timestamp(3)"},
+        {"tm", "time"},
+        {"tm6", "time(6)"},
+        {"y", "year"},
+        {"c", "char(5)"},
+        {"vc", "varchar(20)"},
+        {"vcl", "varchar(20)"},
+        {"tx", "text"},
+        {"bn", "binary(4)"},
+        {"vb", "varbinary(10)"},
+        {"bl", "blob"},
+        {"b1", "bit(1)"},
+        {"b9", "bit(9)"},
+        {"e", "enum('x','y,z','q''t')"},
+        {"s", "set('a','b','c')"},
+        {"j", "json"},
+        {"g", "geometry"},
+        {"vec", "vector(3)"}},
        1},
       {"unsharded", "empty_u", {{"id", "int"}, {"v", "text"}}, 1},
       {"unsharded", "sbtest", {{"id", "int"}, {"k", "int"}, {"c", "char(120)"}, {"pad", "char(60)"}}, 1},
       {"unsharded", "nopk", {{"a", "int"}, {"b", "varchar(10)"}}, 0},
       {"sharded",
        "customers",
-       {{"id", "bigint unsigned"}, {"name", "varchar(64)"}, {"email", "varchar(128)"}, {"created_at", "datetime(6)"}},
+       {{"id", "bigint unsigned"},
+        {"name", "varchar(64)"},
+        {"email", "varchar(128)"},
+        {"created_at", "datetime(6)"}},
        1},
       {"sharded",
        "orders",
@@ -88,9 +118,9 @@ session_table table_of(const known_table& known, stream_index stream, unsigned o
   return table;
 }
 
-// Options: bits 0-1 what the stream is for, 2 the keyspace, 3 metadata, 4 no deletes, 5 not resumable, 6 a stop that is
-// reached soon; in the second byte bits 0-1 which table is copied, 2 one shard only, 3 looked-up rows are gone,
-// 4 attempts begin anew after a failure.
+// Options: bits 0-1 what the stream is for, 2 the keyspace, 3 metadata, 4 no deletes, 5 not resumable, 6 a
+// stop that is reached soon; in the second byte bits 0-1 which table is copied, 2 one shard only, 3 looked-up
+// rows are gone, 4 attempts begin anew after a failure.
 session_spec spec_of(unsigned options, unsigned more) {
   session_spec spec;
   const unsigned kind = options & 3;
@@ -135,7 +165,8 @@ class receiver {
       rapidjson::Document document;
       FUZZ_CHECK(fuzz::parse(document, line));
       const auto& record = document["record"];
-      FUZZ_CHECK(document["type"] == "RECORD" && record["data"].IsObject() && record["namespace"] == spec.keyspace.str());
+      FUZZ_CHECK(document["type"] == "RECORD" && record["data"].IsObject() &&
+                 record["namespace"] == spec.keyspace.str());
       bool known = false;
       for (const auto& table : spec.tables)
         if (record["stream"] == table.shape->id.table.str()) known = ++counted[table.stream] > 0;
