@@ -130,16 +130,22 @@ struct engine_run::machine {
     scheduler.run_once();
   }
 
+  // Overtakes what the actor has in its mailbox: it does nothing any more.
+  template <class Handle>
+  static void kill_now(const Handle& who) {
+    caf::anon_send<caf::message_priority::high>(caf::actor_cast<caf::actor>(who),
+                                                caf::exit_msg{who.address(), caf::exit_reason::kill});
+  }
+
   // SIGKILL: nothing is said any more.
-  void kill(bool boss_is_alive) {
-    if (boss_is_alive) {
-      using boss_type = caf::stateful_actor<coordinator_state, coordinator_actor::base>;
-      auto* body = dynamic_cast<boss_type*>(caf::actor_cast<caf::abstract_actor*>(boss));
-      for (const auto& [id, reader] : body->state.readers)
-        caf::anon_send_exit(reader, caf::exit_reason::kill);
-    }
-    caf::anon_send_exit(boss, caf::exit_reason::kill);
-    if (bridge->target) caf::anon_send_exit(bridge->target, caf::exit_reason::kill);
+  void kill() {
+    using boss_type = caf::stateful_actor<coordinator_state, coordinator_actor::base>;
+    auto* body = dynamic_cast<boss_type*>(caf::actor_cast<caf::abstract_actor*>(boss));
+    for (const auto& [id, reader] : body->state.readers) kill_now(reader);
+    kill_now(boss);
+    // One that has not begun yet does so first, and then has an emitter.
+    while (scheduler.has_job()) scheduler.run_once();
+    if (bridge->target) kill_now(bridge->target);
     while (scheduler.has_job()) scheduler.run_once();
   }
 };
@@ -290,7 +296,7 @@ run_report engine_run::run() {
   out_->close();
   server_->closed = true;
   questions_->close();
-  if (!ended) machine_->kill(true);
+  if (!ended) machine_->kill();
   for (const auto& call : server_->calls()) {
     call->drop();
     call->end_dropped();
