@@ -146,32 +146,56 @@ std::uint64_t load_writer::written() const {
   return written_;
 }
 
+void load_writer::burst(std::uint64_t changes) {
+  std::unique_lock lock(mutex_);
+  burst_left_ += changes;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return burst_left_ == 0 || stop_; });
+}
+
 void load_writer::stop() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
   }
-  stopping_.notify_all();
+  changed_.notify_all();
   if (thread_.joinable()) thread_.join();
+}
+
+std::uint64_t load_writer::allowed(std::chrono::steady_clock::time_point begin) const {
+  if (burst_left_ > 0) return burst_left_;
+  if (rate_ <= 0 || (total_ > 0 && paced_ >= total_)) return 0;
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
+  if (static_cast<double>(paced_) >= elapsed.count() * rate_) return 0;
+  return total_ == 0 ? std::numeric_limits<std::uint64_t>::max() : total_ - paced_;
 }
 
 void load_writer::run() {
   const auto begin = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);
-  while (!stop_ && (total_ == 0 || written_ < total_)) {
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-    const double due = elapsed.count() * rate_;
-    if (static_cast<double>(written_) >= due) {
-      const std::chrono::duration<double> wait((static_cast<double>(written_) + 1 - due) / rate_);
-      stopping_.wait_for(lock, std::min<std::chrono::duration<double>>(wait, std::chrono::milliseconds(100)));
+  while (!stop_) {
+    const bool bursting = burst_left_ > 0;
+    const std::uint64_t most = allowed(begin);
+    if (most == 0) {
+      if (rate_ <= 0 || (total_ > 0 && paced_ >= total_)) {
+        changed_.wait(lock);
+      } else {
+        const std::chrono::duration<double> next((static_cast<double>(paced_) + 1) / rate_);
+        changed_.wait_until(lock, begin + std::chrono::duration_cast<std::chrono::steady_clock::duration>(next));
+      }
       continue;
     }
-    const std::uint64_t left = total_ == 0 ? std::numeric_limits<std::uint64_t>::max() : total_ - written_;
     lock.unlock();
-    const std::size_t count = source_.write(now_ns(), static_cast<std::size_t>(left));
+    const std::size_t count = source_.write(now_ns(), static_cast<std::size_t>(most));
     lock.lock();
-    if (count == 0) return;
     written_ += count;
+    if (!bursting) {
+      if (count == 0) return;
+      paced_ += count;
+      continue;
+    }
+    burst_left_ = count == 0 ? 0 : burst_left_ - std::min<std::uint64_t>(burst_left_, count);
+    if (burst_left_ == 0) changed_.notify_all();
   }
 }
 

@@ -1,6 +1,7 @@
 // Writes to a branch while it serves: the changes of --write-rate.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
@@ -50,10 +51,10 @@ class transaction_source {
   std::vector<target> targets_;
 };
 
-/// A thread that writes at a rate.
+/// A thread that writes at a rate, and whenever it is told to.
 class load_writer {
  public:
-  /// Row changes per second over all shards; total 0 = without end; transaction_rows as in
+  /// Row changes per second over all shards (0: only bursts); total 0 = without end; transaction_rows as in
   /// transaction_source.
   load_writer(branch& target, std::uint64_t seed, double rate, std::uint64_t total,
               std::size_t transaction_rows = 0);
@@ -63,19 +64,27 @@ class load_writer {
 
   /// Row changes so far. Thread-safe.
   std::uint64_t written() const;
+  /// Writes so many row changes more, as fast as it can, and returns when they are there, or when stop() was called.
+  /// They do not count for the rate or the total. From any thread.
+  void burst(std::uint64_t changes);
   /// Ends after the transaction that is being written. May be repeated.
   void stop();
 
  private:
   void run();
+  /// How many row changes may be written now.
+  std::uint64_t allowed(std::chrono::steady_clock::time_point begin) const;
 
   transaction_source source_;
   const double rate_;
   const std::uint64_t total_;
   mutable std::mutex mutex_;
-  std::condition_variable stopping_;
+  std::condition_variable changed_;
   bool stop_ = false;
   std::uint64_t written_ = 0;
+  /// Of written_, those of the rate; and what bursts still have to write.
+  std::uint64_t paced_ = 0;
+  std::uint64_t burst_left_ = 0;
   std::thread thread_;
 };
 

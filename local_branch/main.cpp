@@ -121,6 +121,7 @@ int serve(const program_options& options) {
   sigaddset(&waited, SIGTERM);
   sigaddset(&waited, SIGINT);
   if (!options.faults_file.empty()) sigaddset(&waited, SIGUSR1);
+  if (options.write_burst > 0) sigaddset(&waited, SIGUSR2);
   pthread_sigmask(SIG_BLOCK, &waited, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
 
@@ -156,7 +157,7 @@ int serve(const program_options& options) {
   if (auto opened = both.open(); !opened) return complain(opened.error());
 
   std::unique_ptr<load_writer> load;
-  if (options.write_rate > 0)
+  if (options.write_rate > 0 || options.write_burst > 0)
     load = std::make_unique<load_writer>(served, options.seed, options.write_rate, options.write_total,
                                          options.transaction_rows);
 
@@ -167,8 +168,15 @@ int serve(const program_options& options) {
   int signal = 0;
   for (;;) {
     sigwait(&waited, &signal);
-    if (signal != SIGUSR1) break;
-    faults->signal();
+    if (signal == SIGUSR1) {
+      faults->signal();
+    } else if (signal == SIGUSR2) {
+      load->burst(options.write_burst);
+      std::lock_guard lock(printing);
+      std::cout << "{\"written\":" << options.write_burst << "}" << std::endl;
+    } else {
+      break;
+    }
   }
   // A second signal ends it at once.
   pthread_sigmask(SIG_UNBLOCK, &waited, nullptr);

@@ -115,6 +115,7 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
       ("rows", "Rows per table over all its shards (default 1000)", cxxopts::value<texts>(), "N")           //
       ("write-rate", "Row changes per second over all shards while it runs", cxxopts::value<texts>(), "N")  //
       ("write-total", "Stay quiet after so many row changes", cxxopts::value<texts>(), "N")                 //
+      ("write-burst", "Row changes that each SIGUSR2 writes at once", cxxopts::value<texts>(), "N")         //
       ("transaction-rows", "Row changes of each transaction (default 1 to 20, as it comes)",
        cxxopts::value<texts>(), "N")                                                                       //
       ("seed", "Makes rows, changes and server ids repeatable (default 1)", cxxopts::value<texts>(), "N")  //
@@ -155,6 +156,7 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
     read.number<std::int64_t>("rows", o.rows, 0, largest);
     read.number<double>("write-rate", o.write_rate, 0, 1e7);
     read.number<std::uint64_t>("write-total", o.write_total, 1, static_cast<std::uint64_t>(largest));
+    read.number<std::uint64_t>("write-burst", o.write_burst, 1, 10'000'000);
     read.number<std::size_t>("transaction-rows", o.transaction_rows, 1, 10'000'000);
     read.number<std::uint64_t>("seed", o.seed, 0, static_cast<std::uint64_t>(largest));
     read.number<std::uint16_t>("grpc-port", o.grpc_port, 0, 65535);
@@ -181,10 +183,11 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
     if (given.count("keyspace") == 0 && o.recordings.empty())
       out.problems.push_back("Nothing to serve: give --keyspace NAME:SHARDS or --replay FILE.");
     if (o.write_total > 0 && o.write_rate <= 0) out.problems.push_back("--write-total needs --write-rate.");
-    if (o.transaction_rows > 0 && o.write_rate <= 0)
-      out.problems.push_back("--transaction-rows needs --write-rate.");
-    if (o.write_rate > 0 && o.keyspaces.empty() && given.count("keyspace") == 0)
-      out.problems.push_back("--write-rate needs --keyspace: recordings are not written to.");
+    const bool writes = o.write_rate > 0 || o.write_burst > 0;
+    if (o.transaction_rows > 0 && !writes)
+      out.problems.push_back("--transaction-rows needs --write-rate or --write-burst.");
+    if (writes && o.keyspaces.empty() && given.count("keyspace") == 0)
+      out.problems.push_back("Writes need --keyspace: recordings are not written to.");
     if (o.tls_cert_file.empty() != o.tls_key_file.empty())
       out.problems.push_back("--tls-cert and --tls-key belong together.");
     if (o.username.empty() && !o.password.empty()) out.problems.push_back("--password needs --username.");

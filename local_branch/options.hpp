@@ -18,6 +18,8 @@ struct program_options {
   std::int64_t rows = 1000;
   double write_rate = 0;
   std::uint64_t write_total = 0;
+  /// Row changes that each SIGUSR2 writes; 0 = it is not listened to.
+  std::uint64_t write_burst = 0;
   /// Row changes of each transaction; 0 = 1 to 20, as it comes.
   std::size_t transaction_rows = 0;
   std::uint64_t seed = 1;

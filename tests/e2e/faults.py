@@ -8,6 +8,10 @@ import time
 from tests.e2e.harness import BranchTest, configure
 
 
+# Row changes that are written when a fault is armed.
+BURST = 1000
+
+
 class FaultTest(BranchTest):
     """A branch with a file of faults. After its first line it writes one for each fault that has begun."""
 
@@ -16,12 +20,15 @@ class FaultTest(BranchTest):
         self.addCleanup(folder.cleanup)
         file = pathlib.Path(folder.name) / "faults.jsonl"
         file.write_text("".join(json.dumps(fault) + "\n" for fault in faults), encoding="utf-8")
-        return self.branch(*arguments, options=[*options.pop("options", []), "--faults", file], **options)
+        faults = [*options.pop("options", []), "--faults", file]
+        return self.branch(*arguments, options=faults, write_burst=BURST, **options)
 
     def arm(self, branch, kind):
-        """Lets the next fault that waits for a signal begin."""
+        """Lets the next fault that waits for a signal begin, and writes: the reads so far may have brought everything,
+        and a stream without rows meets no fault."""
         branch.signal(signal.SIGUSR1)
         self.wait_for(branch, "signal", kind)
+        branch.burst()
 
     def set_off(self, branch, kind):
         """Sets off the next fault that waits for a signal alone, and waits until it has happened."""

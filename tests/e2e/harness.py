@@ -322,6 +322,7 @@ class LocalBranch(Process):
         rows=100,
         write_rate=None,
         write_total=None,
+        write_burst=None,
         seed=1,
         replay=(),
         username=None,
@@ -345,6 +346,8 @@ class LocalBranch(Process):
             arguments += ["--write-rate", write_rate]
         if write_total is not None:
             arguments += ["--write-total", write_total]
+        if write_burst is not None:
+            arguments += ["--write-burst", write_burst]
         self.username, self.password = username, password
         if username is not None:
             arguments += ["--username", username, "--password", password]
@@ -364,6 +367,15 @@ class LocalBranch(Process):
             raise RuntimeError(f"local-branch did not start (exit {self.process.returncode}): {said}")
         self.grpc_port = ports["grpc_port"]
         self.mysql_port = ports["mysql_port"]
+
+    def burst(self):
+        """Writes what --write-burst says, and waits until it is there."""
+        self.signal(signal.SIGUSR2)
+        while True:
+            line = self.line()
+            assert line, "local-branch ended before it had written"
+            if "written" in json.loads(line):
+                return
 
     def config(self, **changes):
         """A configuration for this branch; a value None takes the key away."""

@@ -1,7 +1,7 @@
 """Keyspaces that are resharded under the reader, between syncs and during them."""
 import unittest
 
-from tests.e2e.faults import FaultTest
+from tests.e2e.faults import BURST, FaultTest
 from tests.e2e.harness import configure, cursors_of, difference, fold, record_stream, sbtest_truth, shards_of
 
 SPLIT = {"do": "reshard", "from": ["-80"], "to": ["-40", "40-80"]}
@@ -30,7 +30,7 @@ class ReshardTest(FaultTest):
         self.assertEqual(sorted(fault["do"] for fault in faults), sorted(self.happened(branch)))
         self.assert_shards(transcripts[-1], expected)
         delivered = sum(len(t.records) for t in transcripts)
-        self.assertLess(delivered, 6000 * tables + 2 * 3000, "rows were copied again")
+        self.assertLess(delivered, 6000 * tables + 2 * (3000 + BURST), "rows were copied again")
         return transcripts
 
     def read_through(self, branch, failures):

@@ -258,3 +258,16 @@ TEST_CASE("the command line tells every problem at once") {
   const char* help[] = {"local-branch", "--help"};
   CHECK(parse_arguments(2, help).help.find("--keyspace NAME:SHARDS") != std::string::npos);
 }
+
+TEST_CASE("a burst is written at once, whatever the rate allows, and none comes after the end") {
+  branch served(3);
+  served.add("commerce", 2)->add_sbtest_tables(1, 100);
+  load_writer load(served, 3, 0, 0);
+  load.burst(500);
+  CHECK(load.written() == 500);
+  load.burst(1);
+  CHECK(load.written() == 501);
+  load.stop();
+  load.burst(7);
+  CHECK(load.written() == 501);
+}
