@@ -6,6 +6,8 @@
 #include <caf/send.hpp>
 #include <utility>
 
+#include "sync/classify.hpp"
+
 namespace psource {
 
 void coordinator_state::begin(sync_plan& plan) {
@@ -22,9 +24,6 @@ void coordinator_state::begin(sync_plan& plan) {
   out = self->spawn<caf::monitored>(emitter, coordinator_actor(self), parts.out, parts.clock, parts.counters,
                                     parts.emitting, std::move(streams));
   if (parts.on_emitter) parts.on_emitter(out);
-  const auto say = [&](log_level level, const std::string& text) {
-    self->send(out, log_atom::value, static_cast<std::uint8_t>(level), text);
-  };
   for (const auto& text : plan.infos) say(log_level::info, text);
   for (const auto& text : plan.warnings) say(log_level::warn, text);
   for (const auto& planned : plan.streams)
@@ -37,75 +36,183 @@ void coordinator_state::begin(sync_plan& plan) {
   if (parts.on_start) parts.on_start(coordinator_actor(self), out);
 }
 
-bool coordinator_state::refresh_is_due() const {
-  return parts.questions && self->home_system().clock().now() - last_peek >= parts.refresh_interval;
+void coordinator_state::say(log_level level, const std::string& text) {
+  self->send(out, log_atom::value, static_cast<std::uint8_t>(level), text);
 }
 
-void coordinator_state::ask_stops() {
-  const auto held = schedule->held_shards();
-  if (held.empty()) {
-    // Nothing that could catch up.
-    if (schedule->copies_done()) schedule->release();
-    return;
-  }
-  asking = true;
-  parts.questions->ask_stops({held.begin(), held.end()},
-                             [boss = coordinator_actor(self)](result<std::map<shard_id, gtid_set>> stops) {
-                               caf::anon_send(boss, stops_atom::value,
-                                              std::make_shared<const result<std::map<shard_id, gtid_set>>>(
-                                                  std::move(stops)));
-                             });
+bool coordinator_state::is_older(steady_time moment, std::chrono::milliseconds age) const {
+  return self->home_system().clock().now() - moment >= age;
 }
 
 void coordinator_state::watch() {
   self->delayed_send(coordinator_actor(self), parts.refresh_interval, watch_atom::value);
-  if (!finishing && !asking && parts.questions && !schedule->copies_done()) ask_stops();
+  if (!finishing && asking == inquiry::none && parts.questions && !schedule->copies_done() &&
+      !schedule->held_shards().empty())
+    begin_inquiry(inquiry::refresh);
 }
 
-void coordinator_state::take_stops(const result<std::map<shard_id, gtid_set>>& stops) {
-  asking = false;
-  last_peek = self->home_system().clock().now();
-  if (stops)
-    schedule->refresh(*stops, parts.clock->server_microseconds() / 1'000'000);
+void coordinator_state::begin_inquiry(inquiry why) {
+  asking = why;
+  // Traffic is switched to new shards in steps: each further round waits longer.
+  if (why == inquiry::plan && schedule->rounds() > 0)
+    self->delayed_send(coordinator_actor(self), retry_delay(schedule->rounds(), 1.0), plan_atom::value);
   else
-    self->send(out, log_atom::value, static_cast<std::uint8_t>(log_level::warn),
-               "The shards' present positions could not be asked again: " + stops.error().message);
-  start_tasks();
+    list_serving();
 }
 
-// Tables that are done wait while others are copied. After the last copy they catch up once more, if that took long.
-void coordinator_state::settle_held_tables() {
-  if (finishing || asking || !schedule->copies_done() || !schedule->holds_tables()) return;
-  if (refresh_is_due())
-    ask_stops();
-  else
-    schedule->release();
-}
-
-// A reshard may have replaced shards since they were listed; a copy of an old one would be stale.
-void coordinator_state::list_if_due() {
-  if (finishing || listing || !parts.questions || !schedule->copies_wait()) return;
-  if (self->home_system().clock().now() - last_listing < parts.listing_interval) return;
-  listing = true;
-  parts.questions->ask_serving([boss = coordinator_actor(self)](result<std::vector<shard_id>> serving) {
-    caf::anon_send(boss, serving_atom::value,
-                   std::make_shared<const result<std::vector<shard_id>>>(std::move(serving)));
+void coordinator_state::list_serving() {
+  parts.questions->ask_serving([boss = coordinator_actor(self)](result<std::vector<shard_id>> listed) {
+    caf::anon_send(boss, serving_atom::value, std::make_shared<const result<std::vector<shard_id>>>(std::move(listed)));
   });
 }
 
-void coordinator_state::take_serving(const result<std::vector<shard_id>>& serving) {
-  listing = false;
+// What has to be asked before the read can go on, or end.
+void coordinator_state::inquire_if_due() {
+  if (finishing || asking != inquiry::none) return;
+  const bool can_ask = parts.questions && parts.planned_from;
+  if (!can_ask) {
+    schedule->fail_unplanned("There is nobody to ask.");
+    schedule->trust_copies();
+  }
+  if (can_ask && schedule->plan_is_due()) {
+    begin_inquiry(inquiry::plan);
+  } else if (can_ask && schedule->copies_unconfirmed()) {
+    begin_inquiry(inquiry::confirm);
+  } else if (can_ask && schedule->copies_wait() && is_older(last_listing, parts.listing_interval)) {
+    // A reshard may have replaced shards since they were listed; a copy of an old one would be stale.
+    begin_inquiry(inquiry::before_copies);
+  } else if (schedule->copies_done() && schedule->holds_tables()) {
+    // Tables that are done have waited while others were copied. After the last copy they catch up once more, if that
+    // took long.
+    if (can_ask && is_older(last_peek, parts.refresh_interval) && !schedule->held_shards().empty())
+      begin_inquiry(inquiry::refresh);
+    else
+      schedule->release();
+  }
+}
+
+void coordinator_state::take_serving(const result<std::vector<shard_id>>& listed) {
   last_listing = self->home_system().clock().now();
-  // Whoever cannot answer proves nothing.
-  if (serving) schedule->drop_unserved({serving->begin(), serving->end()});
+  if (!listed) {
+    // Whoever cannot answer proves nothing.
+    switch (std::exchange(asking, inquiry::none)) {
+      case inquiry::plan:
+        schedule->fail_unplanned(listed.error().message);
+        break;
+      case inquiry::confirm:
+        schedule->trust_copies();
+        break;
+      case inquiry::refresh:
+        last_peek = last_listing;
+        say(log_level::warn, "The shards' present positions could not be asked again: " + listed.error().message);
+        break;
+      default:
+        break;
+    }
+    start_tasks();
+    return;
+  }
+  const std::set<shard_id> shards(listed->begin(), listed->end());
+  schedule->drop_unserved(shards);
+  serving.clear();
+  for (const auto& id : *listed) serving[id.keyspace].push_back(id.shard);
+  switch (asking) {
+    case inquiry::refresh: {
+      std::vector<shard_id> held;
+      // An old shard's position leads nowhere.
+      for (const auto& id : schedule->held_shards())
+        if (shards.count(id) > 0) held.push_back(id);
+      ask_stops(std::move(held));
+      break;
+    }
+    case inquiry::confirm:
+      ask_about_replaced(schedule->confirm_copies(shards));
+      break;
+    case inquiry::plan:
+      ask_stops_of_plan();
+      break;
+    default:
+      asking = inquiry::none;
+  }
   start_tasks();
 }
 
+void coordinator_state::ask_stops(std::vector<shard_id> shards) {
+  parts.questions->ask_stops(
+      std::move(shards), [boss = coordinator_actor(self)](result<std::map<shard_id, gtid_set>> stops) {
+        caf::anon_send(boss, stops_atom::value,
+                       std::make_shared<const result<std::map<shard_id, gtid_set>>>(std::move(stops)));
+      });
+}
+
+void coordinator_state::take_stops(const result<std::map<shard_id, gtid_set>>& stops) {
+  const inquiry why = std::exchange(asking, inquiry::none);
+  last_peek = self->home_system().clock().now();
+  if (why == inquiry::plan) {
+    if (stops)
+      plan_unplanned(*stops);
+    else
+      schedule->fail_unplanned(stops.error().message);
+  } else if (stops) {
+    schedule->refresh(*stops, parts.clock->server_microseconds() / 1'000'000);
+  } else {
+    say(log_level::warn, "The shards' present positions could not be asked again: " + stops.error().message);
+  }
+  start_tasks();
+}
+
+void coordinator_state::ask_about_replaced(const std::vector<shard_id>& shards) {
+  unanswered = shards.size();
+  if (unanswered == 0) asking = inquiry::none;
+  for (const auto& id : shards)
+    parts.questions->ask_positions(
+        id, tablet_type::primary, [boss = coordinator_actor(self), id](result<server_positions> positions) {
+          caf::anon_send(boss, positions_atom::value, id.keyspace.str(), id.shard.str(),
+                         std::make_shared<const result<server_positions>>(std::move(positions)));
+        });
+}
+
+void coordinator_state::take_executed(const shard_id& shard, const result<server_positions>& positions) {
+  schedule->judge_copies(shard, positions ? std::optional<gtid_set>(positions->executed) : std::nullopt);
+  if (--unanswered == 0) asking = inquiry::none;
+  start_tasks();
+}
+
+void coordinator_state::ask_stops_of_plan() {
+  const auto selected = select_shards(parts.planned_from->config, serving);
+  if (!selected) {
+    asking = inquiry::none;
+    schedule->fail_unplanned(selected.error().message);
+    return;
+  }
+  std::vector<shard_id> shards;
+  std::set<keyspace_name> keyspaces;
+  for (const auto& [stream, cursors] : schedule->unplanned())
+    keyspaces.insert(parts.planned_from->streams[stream].id.keyspace);
+  for (const auto& keyspace : keyspaces)
+    for (const auto& shard : selected->at(keyspace)) shards.push_back({keyspace, shard});
+  ask_stops(std::move(shards));
+}
+
+void coordinator_state::plan_unplanned(const std::map<shard_id, gtid_set>& stops) {
+  plan_input input = *parts.planned_from;
+  input.serving = serving;
+  input.stops = stops;
+  input.peek_seconds = parts.clock->server_microseconds() / 1'000'000;
+  auto plan = plan_again(std::move(input), schedule->unplanned());
+  if (!plan) {
+    schedule->fail_unplanned(plan.error().message);
+    return;
+  }
+  for (const auto& text : plan->infos) say(log_level::info, text);
+  for (const auto& text : plan->warnings) say(log_level::warn, text);
+  schedule->adopt(*plan);
+}
+
 void coordinator_state::start_tasks() {
-  settle_held_tables();
-  list_if_due();
+  inquire_if_due();
   if (!finishing) {
-    for (auto& task : schedule->start(!listing)) {
+    for (auto& task : schedule->start(asking != inquiry::before_copies)) {
       auto spec = std::make_shared<session_spec>(std::move(task.spec));
       auto reader = self->spawn<caf::monitored>(stream_reader, task.id, std::move(spec), parts.clock, parts.client,
                                                 parts.questions, parts.readers, out, coordinator_actor(self));
@@ -120,8 +227,7 @@ void coordinator_state::start_tasks() {
 }
 
 void coordinator_state::tell_results() {
-  for (const auto& text : schedule->take_warnings())
-    self->send(out, log_atom::value, static_cast<std::uint8_t>(log_level::warn), text);
+  for (const auto& text : schedule->take_warnings()) say(log_level::warn, text);
   for (auto& what : schedule->take_failures())
     self->send(out, error_atom::value, std::make_shared<const failure>(std::move(what)));
   for (const auto& verdict : schedule->take_verdicts())
@@ -129,7 +235,7 @@ void coordinator_state::tell_results() {
 }
 
 void coordinator_state::finish_if_idle() {
-  const bool idle = finishing ? readers.empty() : schedule->idle() && !asking && !schedule->holds_tables();
+  const bool idle = finishing ? readers.empty() : schedule->idle() && asking == inquiry::none && !schedule->holds_tables();
   if (!idle || over) return;
   over = true;
   self->send(out, finish_atom::value);
@@ -226,6 +332,11 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
       [self](finish_atom) { self->state.all_written(); },
       [self](watch_atom) { self->state.watch(); },
       [self](serving_atom, const serving_answer_ptr& serving) { self->state.take_serving(*serving); },
+      [self](positions_atom, const std::string& keyspace, const std::string& shard,
+             const positions_answer_ptr& positions) {
+        self->state.take_executed({keyspace_name(keyspace), shard_name(shard)}, *positions);
+      },
+      [self](plan_atom) { self->state.list_serving(); },
       [self](stops_atom, const stops_answer_ptr& stops) { self->state.take_stops(*stops); },
       [self](stop_atom, int signal) { self->state.stop(signal); },
   };

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "actors/emitter.hpp"
 #include "actors/interfaces.hpp"
@@ -37,6 +38,9 @@ struct engine_parts {
   reader_settings readers;
   emitter_settings emitting;
   schedule_limits limits;
+  /// What the plan was made from, without its state: tables whose shards are replaced are planned again from it. May be
+  /// empty: then they fail.
+  std::shared_ptr<const plan_input> planned_from;
   /// While copies go on for longer than this, tables that are done catch up again: binary logs are kept for days only.
   std::chrono::milliseconds refresh_interval = std::chrono::hours(1);
   /// Copies only start on shards that were seen serving within this time.
@@ -47,6 +51,15 @@ struct engine_parts {
   std::function<void(coordinator_actor, emitter_actor)> on_start;
   /// Called once, at the end, on an actor's thread.
   std::function<void(run_outcome)> on_end;
+};
+
+/// Why the branch is being asked something. One inquiry at a time.
+enum class inquiry : std::uint8_t {
+  none,
+  before_copies,  ///< Copies wait until it is known which shards serve.
+  refresh,        ///< Tables that are done catch up to fresh stop positions.
+  confirm,        ///< Copies are over: did their shards still serve?
+  plan,           ///< Tables whose shards were replaced are planned again.
 };
 
 struct coordinator_state {
@@ -62,12 +75,13 @@ struct coordinator_state {
   run_outcome outcome;
   bool finishing = false;
   bool over = false;
-  /// Fresh stop positions are on their way.
-  bool asking = false;
+  inquiry asking = inquiry::none;
   steady_time last_peek;
-  /// The serving shards are being asked for; copies wait.
-  bool listing = false;
   steady_time last_listing;
+  /// Replaced shards whose servers have still to answer.
+  std::size_t unanswered = 0;
+  /// The listing that the inquiry began with.
+  std::map<keyspace_name, std::vector<shard_name>> serving;
 
   void begin(sync_plan& plan);
   void start_tasks();
@@ -82,14 +96,20 @@ struct coordinator_state {
   void watch();
   void take_serving(const result<std::vector<shard_id>>& serving);
   void take_stops(const result<std::map<shard_id, gtid_set>>& stops);
+  void take_executed(const shard_id& shard, const result<server_positions>& positions);
+  void list_serving();
 
  private:
   void stop_readers();
   void tell_results();
-  bool refresh_is_due() const;
-  void ask_stops();
-  void settle_held_tables();
-  void list_if_due();
+  void say(log_level level, const std::string& text);
+  bool is_older(steady_time moment, std::chrono::milliseconds age) const;
+  void begin_inquiry(inquiry why);
+  void inquire_if_due();
+  void ask_stops(std::vector<shard_id> shards);
+  void ask_about_replaced(const std::vector<shard_id>& shards);
+  void ask_stops_of_plan();
+  void plan_unplanned(const std::map<shard_id, gtid_set>& stops);
   void finish_if_idle();
   void end();
 };

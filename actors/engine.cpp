@@ -89,9 +89,9 @@ void engine::stop(int signal) {
   if (impl_->coordinator) caf::anon_send(impl_->coordinator, stop_atom::value, signal);
 }
 
-engine_result engine::run(sync_plan plan, std::shared_ptr<vstream_client> client,
-                          std::shared_ptr<branch_questions> questions, std::shared_ptr<output> out,
-                          std::shared_ptr<const sync_clock> clock) {
+engine_result engine::run(sync_plan plan, std::shared_ptr<const plan_input> planned_from,
+                          std::shared_ptr<vstream_client> client, std::shared_ptr<branch_questions> questions,
+                          std::shared_ptr<output> out, std::shared_ptr<const sync_clock> clock) {
   caf::actor_system_config config;
   // An atom, not a string: CAF ignores the string. `sharing` idles for nothing, `stealing` polls.
   config.set("scheduler.policy", caf::atom("sharing"));
@@ -105,6 +105,7 @@ engine_result engine::run(sync_plan plan, std::shared_ptr<vstream_client> client
   auto counters = std::make_shared<run_counters>();
   engine_parts parts;
   parts.client = std::move(client);
+  parts.planned_from = std::move(planned_from);
   parts.questions = std::move(questions);
   parts.out = std::move(out);
   parts.clock = clock;

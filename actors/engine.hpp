@@ -54,7 +54,8 @@ class engine {
 
   /// Reads until everything planned is delivered or the run was stopped; blocks. After it returned no call of
   /// `client` is open any more as far as the engine is concerned, and everything handed to `out` is written or lost.
-  engine_result run(sync_plan plan, std::shared_ptr<vstream_client> client,
+  /// `planned_from` is what `plan` was made from; its state is not needed any more.
+  engine_result run(sync_plan plan, std::shared_ptr<const plan_input> planned_from, std::shared_ptr<vstream_client> client,
                     std::shared_ptr<branch_questions> questions, std::shared_ptr<output> out,
                     std::shared_ptr<const sync_clock> clock);
 

@@ -59,6 +59,7 @@ using serving_atom = caf::atom_constant<caf::atom("serving")>;
 using stops_atom = caf::atom_constant<caf::atom("stops")>;
 using rows_atom = caf::atom_constant<caf::atom("rows")>;
 using positions_atom = caf::atom_constant<caf::atom("positions")>;
+using plan_atom = caf::atom_constant<caf::atom("plan")>;
 using report_atom = caf::atom_constant<caf::atom("report")>;
 
 /// The STREAM READER actor interface: one VStream call, across its reconnects.
@@ -115,10 +116,14 @@ using coordinator_actor = caf::typed_actor<
     caf::reacts_to<finish_atom>,
     // INTERNAL: tables that are done may have to catch up again, because copies take long.
     caf::reacts_to<watch_atom>,
-    // From the question worker: fresh stop positions for them.
+    // From the question worker: fresh stop positions.
     caf::reacts_to<stops_atom, stops_answer_ptr>,
-    // From the question worker: the shards that serve now, asked for before more copies start.
+    // From the question worker: the shards that serve now. Every inquiry begins with them.
     caf::reacts_to<serving_atom, serving_answer_ptr>,
+    // From the question worker: what the server of a replaced shard (keyspace, shard) has executed.
+    caf::reacts_to<positions_atom, std::string, std::string, positions_answer_ptr>,
+    // INTERNAL: tables whose shards were replaced are planned again now.
+    caf::reacts_to<plan_atom>,
     // From the signal thread: end in good order; the number is the signal.
     caf::reacts_to<stop_atom, int>>;
 

@@ -163,19 +163,23 @@ int run_read(const command_options& options) {
   if (!ready) return report(ready.error(), hide);
   auto plan = make_plan(ready->input);
   if (!plan) return report(plan.error(), hide);
+  // What the plan took over is not kept twice: states of many shards are large.
+  ready->input.state = {};
+  ready->input.stops.clear();
+  const auto input = std::make_shared<const plan_input>(std::move(ready->input));
 
   engine_result ended;
   {
-    engine run(options_of(ready->input.config, options, hide));
+    engine run(options_of(input->config, options, hide));
     auto writer = std::make_shared<stdout_writer>(open_output_file(STDOUT_FILENO), run.listener());
     signals.on_signal([&run](int signal) { run.stop(signal); });
-    const auto peek = [&input = ready->input, client = ready->client](const std::vector<shard_id>& wanted) {
+    const auto peek = [input, client = ready->client](const std::vector<shard_id>& wanted) {
       shards_by_keyspace shards;
       for (const auto& id : wanted) shards[id.keyspace].push_back(id.shard);
-      return peek_all(*client, input.config, shards, names_of(input.tables), peek_wait);
+      return peek_all(*client, input->config, shards, names_of(input->tables), peek_wait);
     };
-    auto questions = std::make_shared<question_worker>(to_connection(ready->input.config), question_limits(), peek);
-    ended = run.run(std::move(*plan), ready->client, questions, writer, ready->clock);
+    auto questions = std::make_shared<question_worker>(to_connection(input->config), question_limits(), peek);
+    ended = run.run(std::move(*plan), input, ready->client, questions, writer, ready->clock);
     signals.on_signal([](int) {});
     // The engine has seen everything written, or that nothing can be.
     (void)writer->close(milliseconds(ended.output_problem ? 0 : 1000));

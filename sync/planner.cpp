@@ -423,6 +423,39 @@ void planner::add_catch_up(planned_stream& stream, const shard_name& shard, cons
 
 result<sync_plan> make_plan(const plan_input& input) { return planner(input).run(); }
 
+result<sync_plan> plan_again(plan_input input, const standing_cursors& standing) {
+  std::vector<configured_stream> streams;
+  std::vector<stream_index> numbers;
+  input.state = {};
+  for (const auto& [stream, cursors] : standing) {
+    configured_stream configured = input.streams[stream];
+    // What there was to say about it was said.
+    configured.cursor_field.clear();
+    saved_stream_state& state = input.state.streams[configured.id];
+    for (const auto& [shard, cursor] : cursors)
+      state.shards[shard] = {{shard, configured.id.keyspace, cursor.position, cursor.lastpk}, cursor.cdc_cursor};
+    streams.push_back(std::move(configured));
+    numbers.push_back(stream);
+  }
+  input.streams = std::move(streams);
+  auto plan = make_plan(input);
+  if (!plan) return plan;
+  for (auto& stream : plan->streams) stream.table.stream = numbers[stream.table.stream];
+  for (auto& call : plan->catch_ups)
+    for (auto& table : call.tables) table.stream = numbers[table.stream];
+  for (auto& call : plan->copies) {
+    session_table& table = call.tables.front();
+    const auto& ledger = plan->streams[table.stream].ledger.cursors;
+    table.stream = numbers[table.stream];
+    for (const auto& [shard, cursor] : standing.at(table.stream))
+      if (ledger.count(shard) == 0) call.replaces.push_back(shard);
+    if (call.replaces.empty()) continue;
+    for (const auto& [shard, cursor] : ledger)
+      if (standing.at(table.stream).count(shard) == 0) call.replacements.push_back(shard);
+  }
+  return plan;
+}
+
 result<std::map<keyspace_name, std::vector<shard_name>>> select_shards(
     const source_config& config, const std::map<keyspace_name, std::vector<shard_name>>& serving) {
   std::map<keyspace_name, std::vector<shard_name>> chosen;

@@ -67,6 +67,15 @@ struct sync_plan {
 /// What concerns one stream is in planned_stream::problem.
 result<sync_plan> make_plan(const plan_input& input);
 
+/// Where streams of a running read stand, shard by shard.
+using standing_cursors = std::map<stream_index, std::map<shard_name, shard_cursor>>;
+
+/// Plans streams of a running read again because their shards were replaced: from their cursors, as the next read would
+/// from their states. `input` is what the read was planned from, with the serving shards, stops and peek_seconds of now;
+/// its state is ignored. The result has the streams of `standing` only, whose session_table::stream count in
+/// input.streams; its copies say which shards of `standing` they replace. Errors as those of make_plan().
+result<sync_plan> plan_again(plan_input input, const standing_cursors& standing);
+
 /// The serving shards that the configuration selects. shard_unknown for an entry of `shards` that no keyspace has,
 /// keyspace_unknown for a configured keyspace without shards; both name what exists.
 result<std::map<keyspace_name, std::vector<shard_name>>> select_shards(

@@ -8,6 +8,11 @@ namespace psource {
 namespace {
 // As in the planner: a replica may hold GTIDs of its own that it never streams.
 constexpr std::int64_t replica_grace_seconds = 30;
+
+// Traffic is switched in steps: the shards that are listed may be the old ones for a while.
+constexpr unsigned most_rounds = 5;
+
+const char* const goes_on_next_time = " The next sync goes on with the shards that serve then.";
 }  // namespace
 
 sync_schedule::sync_schedule(sync_plan& plan, schedule_limits limits) : limits_(limits) {
@@ -29,8 +34,7 @@ sync_schedule::sync_schedule(sync_plan& plan, schedule_limits limits) : limits_(
   for (auto& spec : plan.copies) enqueue(std::move(spec));
   plan.catch_ups.clear();
   plan.copies.clear();
-  for (auto& [stream, account] : accounts_)
-    if (account.open == 0) close(stream);
+  for (auto& [stream, account] : accounts_) close(stream);
 }
 
 void sync_schedule::enqueue(session_spec spec) {
@@ -61,14 +65,15 @@ void sync_schedule::settle(const session_spec& spec, const std::vector<session_t
 
 bool sync_schedule::holds_tables() const {
   return std::any_of(accounts_.begin(), accounts_.end(), [](const auto& entry) {
-    return !entry.second.told && entry.second.open == 0 && entry.second.table && !entry.second.failed;
+    const stream_account& account = entry.second;
+    return !account.told && account.open == 0 && account.table && !account.failed;
   });
 }
 
 std::set<shard_id> sync_schedule::held_shards() const {
   std::set<shard_id> shards;
   for (const auto& [stream, account] : accounts_)
-    if (!account.told && account.table)
+    if (!account.told && account.table && account.unplanned.empty())
       for (const auto& [shard, cursor] : account.settled) shards.insert({account.table->shape->id.keyspace, shard});
   return shards;
 }
@@ -77,7 +82,7 @@ void sync_schedule::refresh(const std::map<shard_id, gtid_set>& stops, std::int6
   // As at the start: tables of a shard at the same position share a call.
   std::map<std::pair<shard_id, std::string>, session_spec> calls;
   for (const auto& [stream, account] : accounts_) {
-    if (account.told || account.failed || !account.table) continue;
+    if (account.told || account.failed || !account.table || !account.unplanned.empty()) continue;
     for (const auto& [shard, cursor] : account.settled) {
       const shard_id id{account.table->shape->id.keyspace, shard};
       const auto stop = stops.find(id);
@@ -103,7 +108,7 @@ void sync_schedule::refresh(const std::map<shard_id, gtid_set>& stops, std::int6
 
 void sync_schedule::release() {
   for (auto& [stream, account] : accounts_)
-    if (account.open == 0 && !account.told) {
+    if (account.open == 0 && !account.told && account.unplanned.empty()) {
       account.told = true;
       verdicts_.push_back({stream, !account.failed});
     }
@@ -117,16 +122,116 @@ void sync_schedule::drop_unserved(const std::set<shard_id>& serving) {
       continue;
     }
     const session_table table = std::move(at->tables.front());
+    const bool incremental = at->kind == stream_kind::copy;
     at = copies_.erase(at);
     --open_copies_;
-    fail_table(table, failure{error_code::shards_changed,
-                              "The shard " + shard.to_string() + " was replaced by others before " +
-                                  table.shape->id.to_string() +
-                                  " was copied from it. The next sync goes on with the shards that serve then.",
-                              {},
-                              table.shape->id});
+    failure why{error_code::shards_changed,
+                "The shard " + shard.to_string() + " was replaced by others before " + table.shape->id.to_string() +
+                    " was copied from it.",
+                {},
+                table.shape->id};
+    if (!incremental || !set_aside(table, why)) {
+      why.message += goes_on_next_time;
+      fail_table(table, why);
+    }
     --accounts_[table.stream].open;
     close(table.stream);
+  }
+}
+
+std::vector<shard_id> sync_schedule::confirm_copies(const std::set<shard_id>& serving) {
+  std::vector<shard_id> replaced;
+  for (auto at = copied_.begin(); at != copied_.end();) {
+    if (serving.count(at->first) > 0) {
+      at = copied_.erase(at);
+    } else {
+      replaced.push_back(at->first);
+      ++at;
+    }
+  }
+  return replaced;
+}
+
+void sync_schedule::judge_copies(const shard_id& shard, const std::optional<gtid_set>& executed) {
+  const auto copied = copied_.find(shard);
+  if (copied == copied_.end()) return;
+  for (const auto stream : copied->second) {
+    stream_account& account = accounts_[stream];
+    const auto settled = account.settled.find(shard.shard);
+    if (account.failed || !account.table || settled == account.settled.end()) continue;
+    const auto here = gtid_set::parse_position(settled->second.position);
+    // Whoever is before the journal is led on by it.
+    if (executed && here && !here->contains(*executed)) continue;
+    session_table table = *account.table;
+    table.cursors[shard.shard] = {{}, {}, settled->second.cdc_cursor};
+    const failure why{error_code::shards_changed,
+                      "The shard " + shard.to_string() + " had been replaced by others when " +
+                          table.shape->id.to_string() + " was copied from it.",
+                      {},
+                      table.shape->id};
+    if (!set_aside(table, why)) fail_table(table, why);
+    account.settled.erase(settled);
+  }
+  copied_.erase(copied);
+}
+
+bool sync_schedule::set_aside(const session_table& table, const failure& why) {
+  stream_account& account = accounts_[table.stream];
+  if (account.failed || !account.table || account.rounds >= most_rounds) return false;
+  for (const auto& [shard, cursor] : table.cursors) account.unplanned[shard] = cursor;
+  if (!account.set_aside_because) {
+    account.set_aside_because = why;
+    warnings_.push_back(why.message + " The table " + table.shape->id.to_string() +
+                        " is planned again when the other streams are over.");
+  }
+  return true;
+}
+
+bool sync_schedule::plan_is_due() const {
+  return idle() && std::any_of(accounts_.begin(), accounts_.end(),
+                               [](const auto& entry) { return !entry.second.unplanned.empty(); });
+}
+
+standing_cursors sync_schedule::unplanned() const {
+  standing_cursors standing;
+  for (const auto& [stream, account] : accounts_) {
+    if (account.unplanned.empty()) continue;
+    standing[stream] = account.settled;
+    for (const auto& [shard, cursor] : account.unplanned) standing[stream][shard] = cursor;
+  }
+  return standing;
+}
+
+unsigned sync_schedule::rounds() const {
+  unsigned most = 0;
+  for (const auto& [stream, account] : accounts_)
+    if (!account.unplanned.empty()) most = std::max(most, account.rounds);
+  return most;
+}
+
+void sync_schedule::adopt(sync_plan& plan) {
+  for (auto& planned : plan.streams) {
+    stream_account& account = accounts_[planned.table.stream];
+    account.unplanned.clear();
+    account.set_aside_because.reset();
+    account.settled.clear();
+    ++account.rounds;
+    for (const auto& [shard, cursor] : planned.ledger.cursors)
+      if (!cursor.position.empty() && cursor.lastpk.empty()) account.settled[shard] = cursor;
+    if (planned.problem) fail_table(planned.table, *planned.problem);
+  }
+  for (auto& spec : plan.catch_ups) enqueue(std::move(spec));
+  for (auto& spec : plan.copies) enqueue(std::move(spec));
+  for (const auto& planned : plan.streams) close(planned.table.stream);
+}
+
+void sync_schedule::fail_unplanned(const std::string& why) {
+  for (auto& [stream, account] : accounts_) {
+    if (account.unplanned.empty()) continue;
+    failure told = *account.set_aside_because;
+    told.message += " It could not be planned again: " + why + goes_on_next_time;
+    fail_table(*account.table, told);
+    close(stream);
   }
 }
 
@@ -170,9 +275,10 @@ session_spec sync_schedule::with_tables(const session_spec& from, std::vector<se
 
 void sync_schedule::close(stream_index stream) {
   stream_account& account = accounts_[stream];
-  if (account.open != 0 || account.told) return;
-  // While others are copied for hours, a table that is done has to be able to catch up again.
-  if (account.table && !account.failed && open_copies_ > 0) return;
+  if (account.open != 0 || account.told || !account.unplanned.empty()) return;
+  // While others are copied for hours, a table that is done has to be able to catch up again; and copies have to be
+  // confirmed.
+  if (account.table && !account.failed && (open_copies_ > 0 || !copied_.empty())) return;
   account.told = true;
   verdicts_.push_back({stream, !account.failed});
 }
@@ -189,6 +295,7 @@ void sync_schedule::finished(task_id id, std::vector<session_table> tables) {
   }
   settle(spec, tables);
   if (spec.kind == stream_kind::copy) {
+    copied_[{spec.keyspace, spec.shards.front()}].insert(spec.tables.front().stream);
     // The snapshot of a lagging replica may be older than the peek: the rest comes from the binary log.
     const auto& cursor = tables.front().cursors.begin()->second;
     const auto stop = spec.stops.find(spec.shards.front());
@@ -224,6 +331,7 @@ void sync_schedule::fail_table(const session_table& table, const failure& why) {
   stream_account& account = accounts_[table.stream];
   if (!account.failed) failures_.push_back(std::move(own));
   account.failed = true;
+  account.unplanned.clear();
   any_failed_ = true;
 }
 
@@ -303,8 +411,9 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
     for (const auto& table : tables) fail_table(table, told);
   } else if (why.code == error_code::shards_changed) {
     failure told = why;
-    told.message += " The next sync goes on with the shards that serve then.";
-    for (const auto& table : tables) fail_table(table, told);
+    told.message += goes_on_next_time;
+    for (const auto& table : tables)
+      if (spec.kind == stream_kind::full_copy || !set_aside(table, why)) fail_table(table, told);
   } else if (copy && why.code == error_code::lastpk_refused && !tables.empty() &&
              restarted_.count({tables.front().stream, spec.shards.front()}) == 0) {
     warnings_.push_back(why.message + " The copy of " + tables.front().shape->id.to_string() + " starts over.");

@@ -47,8 +47,9 @@ class sync_schedule {
   /// wait while `copies` is false.
   std::vector<scheduled_task> start(bool copies = true);
 
-  /// Fails the tables of waiting copies whose shard does not serve any more: what it holds is older than what its
-  /// successors do, and a position taken there leads nowhere.
+  /// Takes copies that wait out of the queue when their shard does not serve any more: what it holds is older than what
+  /// its successors do, and a position taken there leads nowhere. Incremental tables are planned again, full refreshes
+  /// fail.
   void drop_unserved(const std::set<shard_id>& serving);
   bool copies_wait() const { return !copies_.empty(); }
 
@@ -71,6 +72,33 @@ class sync_schedule {
   void release();
   /// Shards of the tables that are held.
   std::set<shard_id> held_shards() const;
+
+  // A copy that begins after its shard was replaced ends at a position that leads nowhere, without an error. So tables
+  // that were copied are held until the shards were listed again after the last copy's end.
+
+  /// Copies are over, and the shards that were copied from have to be listed again.
+  bool copies_unconfirmed() const { return open_copies_ == 0 && !copied_.empty(); }
+  /// Copies of these shards are good; returns those of the others, whose servers have to be asked.
+  std::vector<shard_id> confirm_copies(const std::set<shard_id>& serving);
+  /// The shards cannot be listed: copies that are over count as good.
+  void trust_copies() { copied_.clear(); }
+  /// A shard that was copied from and does not serve any more has executed so much; nothing = it is not known. Copies whose
+  /// position contains all of it are behind the reshard, and their tables are planned again.
+  void judge_copies(const shard_id& shard, const std::optional<gtid_set>& executed);
+
+  // Tables that cannot go on as planned, because shards were replaced under them, are planned again when everything else
+  // is over (plan_again() of planner.hpp).
+
+  /// Nothing runs and nothing waits but tables that have to be planned again.
+  bool plan_is_due() const;
+  /// Their cursors on all shards.
+  standing_cursors unplanned() const;
+  /// How often the one that was planned most often was planned again.
+  unsigned rounds() const;
+  /// Takes the calls out of the new plan of these tables.
+  void adopt(sync_plan& plan);
+  /// They cannot be planned: they fail for the reason that set them aside, and this one (a whole sentence).
+  void fail_unplanned(const std::string& why);
 
   /// A session ended because it was told to (shutdown): its streams are incomplete, without an error of their own.
   void abandoned(task_id id);
@@ -98,9 +126,14 @@ class sync_schedule {
     // What a catch-up of the stream needs, once it has been read: without cursors, and where it stands on each shard.
     std::optional<session_table> table;
     std::map<shard_name, shard_cursor> settled;
+    // Where it stands on shards from which it cannot go on as planned; empty = it can.
+    std::map<shard_name, shard_cursor> unplanned;
+    std::optional<failure> set_aside_because;
+    unsigned rounds = 0;
   };
   void enqueue(session_spec spec);
   void fail_table(const session_table& table, const failure& why);
+  bool set_aside(const session_table& table, const failure& why);
   void close(stream_index stream);
   void settle(const session_spec& spec, const std::vector<session_table>& tables);
   session_spec with_tables(const session_spec& from, std::vector<session_table> tables) const;
@@ -114,6 +147,8 @@ class sync_schedule {
   std::map<task_id, session_spec> running_;
   std::map<shard_id, std::size_t> copies_on_shard_;
   std::map<stream_index, stream_account> accounts_;
+  // Shards that were copied from, and the streams, until confirm_copies().
+  std::map<shard_id, std::set<stream_index>> copied_;
   // Copies that were already started over, once in a run: again it would end the same way.
   std::set<std::pair<stream_index, shard_name>> restarted_;
   std::vector<stream_verdict> verdicts_;

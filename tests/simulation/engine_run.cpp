@@ -195,6 +195,7 @@ run_report engine_run::run() {
   if (settings_.on_plan) settings_.on_plan(input);
   report_.stops = input.stops;
   auto plan = make_plan(input);
+  input.state = {};
   if (!plan) {
     report_.plan_failure = plan.error();
     return std::move(report_);
@@ -240,6 +241,7 @@ run_report engine_run::run() {
 
   engine_parts parts;
   parts.client = server_;
+  parts.planned_from = std::make_shared<const plan_input>(input);
   parts.out = out_;
   questions_ = std::make_shared<scripted_questions>(branch_);
   if (!trouble.no_questions) parts.questions = questions_;

@@ -544,7 +544,7 @@ TEST_CASE(
   s.truth();
 }
 
-TEST_CASE("a copy of a shard that was resharded meanwhile is made again on the new ones") {
+TEST_CASE("a copy that began after the journal is noticed, and made again on the new shards in the same read") {
   scene s;
   for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
   s.settings.on_call = [&s](engine_run& run, served_call&) {
@@ -552,12 +552,57 @@ TEST_CASE("a copy of a shard that was resharded meanwhile is made again on the n
     if (run.calls() == 1) s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds());
   };
   s.read();
-  s.put({1}, s.shard("-80").holds(1) ? "-80" : "80-");
-  s.settings.config.on_lost_position = lost_position_behavior::resync_data;
-  s.read();
   CHECK(s.status() == told_status::complete);
+  CHECK(s.report.calls.size() == 3);
+  CHECK(s.logged("had been replaced by others when"));
   CHECK(s.state().size() == 2);
   CHECK(s.state().count("-") == 0);
+  s.put({1}, s.shard("-80").holds(1) ? "-80" : "80-");
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  s.truth();
+}
+
+TEST_CASE("a copy that ended before the journal keeps its position, which leads to the new shards") {
+  scene s({{"t0", true}, {"t1", true}});
+  for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id), s.branch.fill(1, id);
+  s.settings.config.max_streams = 1;
+  s.settings.on_step = [&s, done = false](engine_run& run) mutable {
+    // The second copy is under way.
+    if (done || run.calls() < 2 || run.server().calls().back()->events_sent() < 5) return;
+    done = true;
+    s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds());
+    run.server().calls().back()->end(14, "connection reset by peer");
+  };
+  s.read();
+  CHECK(s.check.all_complete());
+  CHECK(s.state(0).count("-") == 1);
+  s.put({1}, s.shard("-80").holds(1) ? "-80" : "80-");
+  s.read();
+  CHECK(s.check.all_complete());
+  for (std::size_t stream = 0; stream < 2; ++stream) CHECK(s.state(stream).size() == 2);
+  CHECK(s.times(2) == 0);
+  s.truth();
+}
+
+TEST_CASE("a merge under two streams is planned again, and read in the same run") {
+  scene s({{"t0", true}}, {0x80});
+  for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+  s.read();
+  for (std::int64_t id = 1; id <= 10; ++id) s.put({id}, s.shard("-80").holds(id) ? "-80" : "80-");
+  // Stops that no event ends at: both streams come to the journal before them.
+  for (const char* name : {"-80", "80-"}) s.branch.append(s.shard(name), entry_kind::unsent, s.time.seconds());
+  s.settings.on_step = [&s, done = false](engine_run& run) mutable {
+    if (done || run.calls() < 2) return;
+    done = true;
+    s.branch.reshard({&s.shard("-80"), &s.shard("80-")}, {}, s.time.seconds());
+    s.put({11});
+  };
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.report.calls.back().shards.size() == 2);
+  CHECK(s.state().size() == 1);
+  CHECK(s.state().at("-").position == s.now());
   s.truth();
 }
 

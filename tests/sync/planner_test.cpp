@@ -254,6 +254,38 @@ TEST_CASE("a table half copied on an old shard starts over on the shards that co
   for (const auto& copy : plan.copies) CHECK(copy.tables[0].cursors.begin()->second.cdc_cursor == 99);
 }
 
+TEST_CASE("streams of a running read are planned again from their cursors, under their numbers") {
+  world w({"-40", "40-80", "80-"});
+  w.add_table("t1");
+  w.add_table("t2");
+  // The state that the read began with does not count any more.
+  w.save("t1", "-80", server + "1-2");
+  standing_cursors standing;
+  // Streaming on a shard that was split: it is followed.
+  standing[1][shard_name("-80")] = {server + "1-5", {}, 7};
+  standing[1][shard_name("80-")] = {server + "1-10", {}, 8};
+  // Not begun there: the new shards are copied.
+  standing[2][shard_name("-80")] = {{}, {}, 9};
+  standing[2][shard_name("80-")] = {server + "1-5", {}, 10};
+  const auto plan = plan_again(w.input, standing);
+  REQUIRE(plan);
+  REQUIRE(plan->streams.size() == 2);
+  CHECK(plan->streams[0].table.stream == 1);
+  CHECK(plan->streams[1].table.stream == 2);
+  REQUIRE(plan->catch_ups.size() == 2);
+  CHECK(plan->catch_ups[0].old_shards == std::vector<shard_name>{shard_name("-80")});
+  CHECK(plan->catch_ups[0].tables[0].stream == 1);
+  CHECK(plan->catch_ups[1].shards == std::vector<shard_name>{shard_name("80-")});
+  CHECK(plan->catch_ups[1].tables[0].stream == 2);
+  REQUIRE(plan->copies.size() == 2);
+  for (const auto& copy : plan->copies) {
+    CHECK(copy.tables[0].stream == 2);
+    CHECK(copy.replaces == std::vector<shard_name>{shard_name("-80")});
+    CHECK(copy.replacements == std::vector<shard_name>{shard_name("-40"), shard_name("40-80")});
+    CHECK(copy.tables[0].cursors.begin()->second.cdc_cursor == 9);
+  }
+}
+
 TEST_CASE("the peer's cursor field gets a warning with the cure") {
   world w({"-"});
   w.input.streams[0].destination_sync_mode = "append_dedup";

@@ -109,9 +109,70 @@ TEST_CASE("a table that is done waits while others are copied, and catches up to
   // The last copy ends; both are over once they are released.
   schedule.finished(tasks[1].id, at(tasks[1].spec, server + "1-50"));
   CHECK(schedule.copies_done());
+  CHECK(schedule.copies_unconfirmed());
+  CHECK(verdicts(schedule).empty());
+  CHECK(schedule.confirm_copies({{keyspace_name("ks"), shard_name("-")}}).empty());
+  CHECK_FALSE(schedule.copies_unconfirmed());
   schedule.release();
-  CHECK(verdicts(schedule) == "1+ 0+ ");
+  CHECK(verdicts(schedule) == "0+ 1+ ");
   CHECK_FALSE(schedule.holds_tables());
+}
+
+TEST_CASE("tables that were copied from a replaced shard are planned again when their position is behind the reshard") {
+  const auto planned = [] {
+    auto plan = plan_of(1, {spec_of(stream_kind::copy, "-80", {0})});
+    plan.streams[0].table = session_table_of(0, simple_table("t0"));
+    return plan;
+  };
+  const shard_id old{keyspace_name("ks"), shard_name("-80")};
+  auto plan = planned();
+  sync_schedule schedule(plan, {});
+  const auto task = schedule.start().at(0);
+  schedule.finished(task.id, at(task.spec, server + "1-10"));
+  CHECK(schedule.confirm_copies({{keyspace_name("ks"), shard_name("-40")}}) == std::vector<shard_id>{old});
+  CHECK(schedule.copies_unconfirmed());
+  SUBCASE("before it: the journal leads on") {
+    schedule.judge_copies(old, gtids(server + "1-11"));
+    CHECK_FALSE(schedule.plan_is_due());
+    schedule.release();
+    CHECK(verdicts(schedule) == "0+ ");
+  }
+  SUBCASE("its server is gone") {
+    schedule.judge_copies(old, std::nullopt);
+    CHECK(schedule.plan_is_due());
+  }
+  SUBCASE("behind it") {
+    schedule.judge_copies(old, gtids(server + "1-10"));
+    REQUIRE(schedule.plan_is_due());
+    schedule.release();
+    CHECK(verdicts(schedule).empty());
+    CHECK(schedule.rounds() == 0);
+    const auto standing = schedule.unplanned();
+    REQUIRE(standing.count(0) == 1);
+    CHECK(standing.at(0).at(shard_name("-80")).position.empty());
+    SUBCASE("the new plan is adopted, so many times") {
+      for (unsigned round = 1; round <= 5; ++round) {
+        auto again = planned();
+        schedule.adopt(again);
+        CHECK_FALSE(schedule.plan_is_due());
+        const auto copy = schedule.start().at(0);
+        schedule.failed(copy.id, {error_code::shards_changed, "resharded.", "", std::nullopt}, copy.spec.tables);
+        CHECK(schedule.plan_is_due() == (round < 5));
+      }
+      CHECK(verdicts(schedule) == "0- ");
+      const auto told = schedule.take_failures();
+      REQUIRE(told.size() == 1);
+      CHECK(told[0].message.find("The next sync goes on") != std::string::npos);
+    }
+    SUBCASE("there is no new plan") {
+      schedule.fail_unplanned("Nobody answers.");
+      CHECK(verdicts(schedule) == "0- ");
+      const auto told = schedule.take_failures();
+      REQUIRE(told.size() == 1);
+      CHECK(told[0].code == error_code::shards_changed);
+      CHECK(told[0].message.find("Nobody answers.") != std::string::npos);
+    }
+  }
 }
 
 TEST_CASE("a copy does not start on a shard that was replaced meanwhile") {
