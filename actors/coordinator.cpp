@@ -17,10 +17,11 @@ void coordinator_state::begin(sync_plan& plan) {
     stream.ledger = planned.ledger;
     stream.incremental = planned.mode == sync_mode::incremental;
     if (planned.copies > 0) stream.row_estimate = planned.row_estimate;
+    // After a LEGACY state, and where rows are about to be delivered of which no state would tell.
+    stream.state_first = stream.incremental && (plan.states_first || planned.copies > 0);
     streams.push_back(std::move(stream));
   }
   parts.counters->tables = plan.streams.size();
-  parts.emitting.states_first = plan.states_first;
   out = self->spawn<caf::monitored>(emitter, coordinator_actor(self), parts.out, parts.clock, parts.counters,
                                     parts.emitting, std::move(streams));
   if (parts.on_emitter) parts.on_emitter(out);
@@ -61,6 +62,7 @@ void coordinator_state::begin_inquiry(inquiry why) {
 }
 
 void coordinator_state::list_serving() {
+  schedule->begin_listing();
   parts.questions->ask_serving([boss = coordinator_actor(self)](result<std::vector<shard_id>> listed) {
     caf::anon_send(boss, serving_atom::value, std::make_shared<const result<std::vector<shard_id>>>(std::move(listed)));
   });
@@ -77,7 +79,7 @@ void coordinator_state::inquire_if_due() {
   if (can_ask && schedule->plan_is_due()) {
     begin_inquiry(inquiry::plan);
   } else if (can_ask && schedule->copies_unconfirmed()) {
-    begin_inquiry(inquiry::confirm);
+    if (schedule->idle()) begin_inquiry(inquiry::confirm);
   } else if (can_ask && schedule->copies_wait() && is_older(last_listing, parts.listing_interval)) {
     // A reshard may have replaced shards since they were listed; a copy of an old one would be stale.
     begin_inquiry(inquiry::before_copies);
@@ -114,6 +116,7 @@ void coordinator_state::take_serving(const result<std::vector<shard_id>>& listed
   }
   const std::set<shard_id> shards(listed->begin(), listed->end());
   schedule->drop_unserved(shards);
+  schedule->confirm_copies(shards);
   serving.clear();
   for (const auto& id : *listed) serving[id.keyspace].push_back(id.shard);
   switch (asking) {
@@ -125,9 +128,6 @@ void coordinator_state::take_serving(const result<std::vector<shard_id>>& listed
       ask_stops(std::move(held));
       break;
     }
-    case inquiry::confirm:
-      ask_about_replaced(schedule->confirm_copies(shards));
-      break;
     case inquiry::plan:
       ask_stops_of_plan();
       break;
@@ -158,23 +158,6 @@ void coordinator_state::take_stops(const result<std::map<shard_id, gtid_set>>& s
   } else {
     say(log_level::warn, "The shards' present positions could not be asked again: " + stops.error().message);
   }
-  start_tasks();
-}
-
-void coordinator_state::ask_about_replaced(const std::vector<shard_id>& shards) {
-  unanswered = shards.size();
-  if (unanswered == 0) asking = inquiry::none;
-  for (const auto& id : shards)
-    parts.questions->ask_positions(
-        id, tablet_type::primary, [boss = coordinator_actor(self), id](result<server_positions> positions) {
-          caf::anon_send(boss, positions_atom::value, id.keyspace.str(), id.shard.str(),
-                         std::make_shared<const result<server_positions>>(std::move(positions)));
-        });
-}
-
-void coordinator_state::take_executed(const shard_id& shard, const result<server_positions>& positions) {
-  schedule->judge_copies(shard, positions ? std::optional<gtid_set>(positions->executed) : std::nullopt);
-  if (--unanswered == 0) asking = inquiry::none;
   start_tasks();
 }
 
@@ -332,10 +315,6 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
       [self](finish_atom) { self->state.all_written(); },
       [self](watch_atom) { self->state.watch(); },
       [self](serving_atom, const serving_answer_ptr& serving) { self->state.take_serving(*serving); },
-      [self](positions_atom, const std::string& keyspace, const std::string& shard,
-             const positions_answer_ptr& positions) {
-        self->state.take_executed({keyspace_name(keyspace), shard_name(shard)}, *positions);
-      },
       [self](plan_atom) { self->state.list_serving(); },
       [self](stops_atom, const stops_answer_ptr& stops) { self->state.take_stops(*stops); },
       [self](stop_atom, int signal) { self->state.stop(signal); },

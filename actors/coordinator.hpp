@@ -78,8 +78,6 @@ struct coordinator_state {
   inquiry asking = inquiry::none;
   steady_time last_peek;
   steady_time last_listing;
-  /// Replaced shards whose servers have still to answer.
-  std::size_t unanswered = 0;
   /// The listing that the inquiry began with.
   std::map<keyspace_name, std::vector<shard_name>> serving;
 
@@ -96,7 +94,6 @@ struct coordinator_state {
   void watch();
   void take_serving(const result<std::vector<shard_id>>& serving);
   void take_stops(const result<std::map<shard_id, gtid_set>>& stops);
-  void take_executed(const shard_id& shard, const result<server_positions>& positions);
   void list_serving();
 
  private:
@@ -107,7 +104,6 @@ struct coordinator_state {
   void begin_inquiry(inquiry why);
   void inquire_if_due();
   void ask_stops(std::vector<shard_id> shards);
-  void ask_about_replaced(const std::vector<shard_id>& shards);
   void ask_stops_of_plan();
   void plan_unplanned(const std::map<shard_id, gtid_set>& stops);
   void finish_if_idle();

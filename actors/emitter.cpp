@@ -51,9 +51,8 @@ void emitter_state::begin(const std::vector<emitter_stream>& planned) {
     if (planned[i].row_estimate)
       write_line(estimate_line(ledger->id(i), planned[i].row_estimate, std::nullopt, wall()));
   }
-  if (!settings.states_first) return;
   for (stream_index i = 0; i < planned.size(); ++i)
-    if (planned[i].incremental) write_state(i);
+    if (planned[i].state_first) write_state(i);
 }
 
 void emitter_state::take_batch(batch_ptr filled, const stream_reader_actor& reader) {

@@ -23,12 +23,12 @@ struct emitter_stream {
   bool incremental = true;
   /// Rows that a copy is expected to bring; told as an ESTIMATE when known.
   std::optional<std::uint64_t> row_estimate;
+  /// Write a state before any record (docs/state.md, "When").
+  bool state_first = false;
 };
 
 struct emitter_settings {
   checkpoint_policy checkpoints;
-  /// Write a state of every incremental stream before any record (docs/state.md, "LEGACY").
-  bool states_first = false;
   redactor hide;
   /// LOG lines above this level are dropped.
   log_level level = log_level::info;

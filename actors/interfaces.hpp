@@ -120,8 +120,6 @@ using coordinator_actor = caf::typed_actor<
     caf::reacts_to<stops_atom, stops_answer_ptr>,
     // From the question worker: the shards that serve now. Every inquiry begins with them.
     caf::reacts_to<serving_atom, serving_answer_ptr>,
-    // From the question worker: what the server of a replaced shard (keyspace, shard) has executed.
-    caf::reacts_to<positions_atom, std::string, std::string, positions_answer_ptr>,
     // INTERNAL: tables whose shards were replaced are planned again now.
     caf::reacts_to<plan_atom>,
     // From the signal thread: end in good order; the number is the signal.

@@ -199,8 +199,8 @@ void stream_reader_state::take_positions(const shard_name& shard, const result<s
   const std::string where = spec.keyspace.str() + "/" + shard.str();
   for (const auto& table : spec.tables) {
     const auto cursor = table.cursors.find(shard);
-    if (cursor == table.cursors.end() || cursor->second.position.empty()) continue;
-    const auto saved = gtid_set::parse_position(cursor->second.position);
+    if (cursor == table.cursors.end() || table.start_of(cursor->second).empty()) continue;
+    const auto saved = gtid_set::parse_position(table.start_of(cursor->second));
     if (!saved) continue;
     if (!saved->contains(positions->purged)) {
       const failure why{error_code::position_lost,
@@ -245,7 +245,7 @@ void stream_reader_state::end_attempt(const stream_end& end) {
   place.copies = session->spec().kind != stream_kind::catch_up;
   for (const auto& table : session->spec().tables)
     for (const auto& [shard, cursor] : table.cursors)
-      place.has_position = place.has_position || !cursor.position.empty();
+      place.has_position = place.has_position || !table.start_of(cursor).empty();
   failure why = classify_stream_end(end, place);
   if (suspicion && is_retryable(why.code)) why = *suspicion;
   attempt_failed(why);

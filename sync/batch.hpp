@@ -21,9 +21,12 @@ struct shard_cursor {
   std::string lastpk;
   /// The largest `_ab_cdc_cursor` given out for this table and shard; 0 = none yet.
   std::int64_t cdc_cursor = 0;
+  /// Only where `position` is empty: no row of the copy was delivered that is older than this position. Whoever copies the
+  /// table anew delivers the changes since then as well, or deletions would be missed. Empty = nothing was delivered.
+  std::string since = {};
 
   friend bool operator==(const shard_cursor& a, const shard_cursor& b) {
-    return a.position == b.position && a.lastpk == b.lastpk && a.cdc_cursor == b.cdc_cursor;
+    return a.position == b.position && a.lastpk == b.lastpk && a.cdc_cursor == b.cdc_cursor && a.since == b.since;
   }
 };
 

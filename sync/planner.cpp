@@ -14,6 +14,9 @@ namespace {
 // A replica may hold GTIDs of its own that it never streams; 30 s after the peek everything from before has come.
 constexpr std::int64_t replica_grace_seconds = 30;
 
+// Whoever serves at the peek has had its journal before: new shards serve only after it.
+constexpr std::int64_t journal_grace_seconds = 30;
+
 std::string join(const std::vector<std::string>& parts, const char* separator) {
   std::string text;
   for (const auto& part : parts) text += (text.empty() ? "" : separator) + part;
@@ -54,6 +57,7 @@ class planner {
   bool follow_old_shards(planned_stream& stream, const std::vector<shard_name>& missing);
   void lose_position(planned_stream& stream, const shard_name& shard, shard_cursor cursor, error_code code,
                      const std::string& why);
+  void check_since(const planned_stream& stream, const shard_name& shard, shard_cursor& cursor);
   void add_copy(planned_stream& stream, stream_kind kind, const shard_name& shard, const shard_cursor& cursor);
   void add_catch_up(planned_stream& stream, const shard_name& shard, const shard_cursor& cursor);
   void warn_about_cursor(const configured_stream& configured);
@@ -175,7 +179,8 @@ void planner::plan_missing_table(planned_stream& stream, const configured_stream
   plan_.warnings.push_back(sentence + " Its saved state is kept.");
   if (const auto* state = saved(configured.id))
     for (const auto& [shard, entry] : state->shards)
-      stream.ledger.cursors[shard] = {entry.cursor.position, entry.cursor.last_known_pk, entry.cdc_cursor.value_or(0)};
+      stream.ledger.cursors[shard] = {entry.cursor.position, entry.cursor.last_known_pk, entry.cdc_cursor.value_or(0),
+                                      entry.since};
 }
 
 void planner::plan_full_refresh(planned_stream& stream, const configured_stream& configured) {
@@ -250,8 +255,9 @@ void planner::plan_incremental(planned_stream& stream) {
 }
 
 void planner::plan_shard(planned_stream& stream, const shard_name& shard, const saved_shard& saved) {
-  shard_cursor cursor{saved.cursor.position, saved.cursor.last_known_pk, saved.cdc_cursor.value_or(0)};
+  shard_cursor cursor{saved.cursor.position, saved.cursor.last_known_pk, saved.cdc_cursor.value_or(0), saved.since};
   if (cursor.position.empty() || (!cursor.lastpk.empty() && (!saved.cdc_cursor || !stream.table.resumable))) {
+    if (saved.cdc_cursor && !cursor.position.empty()) cursor.since = cursor.position;
     if (!cursor.lastpk.empty())
       plan_.infos.push_back("The half copy of " + stream.id.to_string() + " on shard " + shard.str() +
                             " starts over: " +
@@ -259,6 +265,7 @@ void planner::plan_shard(planned_stream& stream, const shard_name& shard, const 
                                               : "its state is from a connector that drops changes there."));
     cursor.position.clear();
     cursor.lastpk.clear();
+    check_since(stream, shard, cursor);
     add_copy(stream, stream_kind::copy, shard, cursor);
     return;
   }
@@ -286,15 +293,27 @@ void planner::plan_shard(planned_stream& stream, const shard_name& shard, const 
   add_catch_up(stream, shard, cursor);
 }
 
+// A copy that was broken off has delivered rows; where it began has to be a position of this server.
+void planner::check_since(const planned_stream& stream, const shard_name& shard, shard_cursor& cursor) {
+  if (cursor.since.empty()) return;
+  const auto since = gtid_set::parse_position(cursor.since);
+  const auto stop = input_.stops.find({stream.id.keyspace, shard});
+  if (since && (stop == input_.stops.end() || input_.config.tablets != tablet_type::primary ||
+                stop->second.contains(*since)))
+    return;
+  cursor.since.clear();
+  plan_.warnings.push_back("The copy of " + stream.id.to_string() + " on shard " + shard.str() +
+                           " starts over, and the server does not know the position at which it began first. Rows that "
+                           "were delivered then and are deleted by now stay in the destination.");
+}
+
 void planner::lose_position(planned_stream& stream, const shard_name& shard, shard_cursor cursor, error_code code,
                             const std::string& why) {
   const std::string where = stream.id.to_string() + " on shard " + shard.str();
   if (input_.config.on_lost_position == lost_position_behavior::resync_data) {
     plan_.warnings.push_back("The saved position of " + where + " cannot be used (" + why +
                              "); the table is copied again there. Rows deleted meanwhile stay in the destination.");
-    cursor.position.clear();
-    cursor.lastpk.clear();
-    add_copy(stream, stream_kind::copy, shard, cursor);
+    add_copy(stream, stream_kind::copy, shard, {{}, {}, cursor.cdc_cursor});
     return;
   }
   stream.ledger.cursors[shard] = cursor;
@@ -313,7 +332,12 @@ bool planner::follow_old_shards(planned_stream& stream, const std::vector<shard_
   const saved_stream_state& state = *saved(stream.id);
   const auto serving = input_.serving.find(stream.id.keyspace);
   std::vector<shard_name> old;
-  bool all_streaming = true;
+  // Each old shard has a position to start from; and each was copied completely.
+  bool can_follow = true;
+  bool copied = true;
+  const auto start_of = [](const saved_shard& entry) -> const std::string& {
+    return entry.cursor.position.empty() ? entry.since : entry.cursor.position;
+  };
   for (const auto& [shard, entry] : state.shards) {
     if (serving != input_.serving.end() &&
         std::find(serving->second.begin(), serving->second.end(), shard) != serving->second.end()) {
@@ -334,7 +358,9 @@ bool planner::follow_old_shards(planned_stream& stream, const std::vector<shard_
       continue;
     }
     old.push_back(shard);
-    if (entry.cursor.position.empty() || !entry.cursor.last_known_pk.empty()) all_streaming = false;
+    // A half copy of the older connector has dropped changes.
+    if (start_of(entry).empty() || (!entry.cursor.last_known_pk.empty() && !entry.cdc_cursor)) can_follow = false;
+    if (entry.cursor.position.empty() || !entry.cursor.last_known_pk.empty()) copied = false;
   }
   if (old.empty()) return false;
   // Every key of the missing shards has to come from an old one.
@@ -357,9 +383,9 @@ bool planner::follow_old_shards(planned_stream& stream, const std::vector<shard_
         }
       }
     }
-    all_streaming = all_streaming && complete;
+    can_follow = can_follow && complete;
   }
-  if (!all_streaming) {
+  if (!can_follow) {
     plan_.warnings.push_back("The keyspace " + stream.id.keyspace.str() + " was resharded before " +
                              stream.id.to_string() +
                              " was copied completely: its new shards are copied from the start. Rows that were "
@@ -368,17 +394,22 @@ bool planner::follow_old_shards(planned_stream& stream, const std::vector<shard_
   }
   std::string key = stream.id.keyspace.str();
   session_table table = stream.table;
+  table.uncopied = !copied;
   for (const auto& shard : old) {
     const saved_shard& entry = state.shards.at(shard);
-    table.cursors[shard] = {entry.cursor.position, {}, entry.cdc_cursor.value_or(0)};
-    stream.ledger.cursors[shard] = table.cursors[shard];
-    key += "|" + shard.str() + "=" + entry.cursor.position;
+    const std::string& start = start_of(entry);
+    shard_cursor& cursor = table.cursors[shard];
+    cursor.cdc_cursor = entry.cdc_cursor.value_or(0);
+    (copied ? cursor.position : cursor.since) = start;
+    stream.ledger.cursors[shard] = cursor;
+    key += "|" + shard.str() + "=" + start;
   }
   auto [call, fresh] = by_old_positions_.try_emplace(key);
   if (fresh) {
     call->second = call_for(input_, stream_kind::catch_up, stream.id.keyspace);
     call->second.shards = old;
     call->second.old_shards = old;
+    call->second.journals_before_seconds = input_.peek_seconds + journal_grace_seconds;
     for (const auto& name : missing) {
       const auto stop = input_.stops.find({stream.id.keyspace, name});
       if (stop != input_.stops.end()) call->second.stops[name] = stop->second;
@@ -387,19 +418,26 @@ bool planner::follow_old_shards(planned_stream& stream, const std::vector<shard_
   call->second.tables.push_back(std::move(table));
   stream.catch_ups += old.size();
   plan_.infos.push_back("The keyspace " + stream.id.keyspace.str() + " was resharded: " + stream.id.to_string() +
-                        " goes on from the old shards " + names_of(old) + " to " + names_of(missing) + ".");
+                        " goes on from the old shards " + names_of(old) + " to " + names_of(missing) +
+                        (copied ? "." : ", and is then copied from those: its copy had not ended."));
   return true;
 }
 
 void planner::add_copy(planned_stream& stream, stream_kind kind, const shard_name& shard, const shard_cursor& cursor) {
   session_spec spec = call_for(input_, kind, stream.id.keyspace);
   spec.shards = {shard};
+  spec.settles_at_since = !cursor.since.empty();
   session_table table = stream.table;
   table.cursors[shard] = cursor;
-  stream.ledger.cursors[shard] = cursor;
-  spec.tables.push_back(std::move(table));
   const auto stop = input_.stops.find({stream.id.keyspace, shard});
-  if (stop != input_.stops.end()) spec.stops[shard] = stop->second;
+  if (stop != input_.stops.end()) {
+    spec.stops[shard] = stop->second;
+    // Should this copy be broken off: its rows will be newer than the peek.
+    if (kind == stream_kind::copy && cursor.lastpk.empty() && cursor.since.empty())
+      table.cursors[shard].since = stop->second.to_position();
+  }
+  stream.ledger.cursors[shard] = table.cursors[shard];
+  spec.tables.push_back(std::move(table));
   ++(cursor.lastpk.empty() ? stream.copies : stream.resumes);
   copies_[{stream.id.keyspace, shard}].push_back(std::move(spec));
 }
@@ -433,7 +471,8 @@ result<sync_plan> plan_again(plan_input input, const standing_cursors& standing)
     configured.cursor_field.clear();
     saved_stream_state& state = input.state.streams[configured.id];
     for (const auto& [shard, cursor] : cursors)
-      state.shards[shard] = {{shard, configured.id.keyspace, cursor.position, cursor.lastpk}, cursor.cdc_cursor};
+      state.shards[shard] = {
+          {shard, configured.id.keyspace, cursor.position, cursor.lastpk}, cursor.cdc_cursor, cursor.since};
     streams.push_back(std::move(configured));
     numbers.push_back(stream);
   }

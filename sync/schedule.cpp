@@ -139,40 +139,33 @@ void sync_schedule::drop_unserved(const std::set<shard_id>& serving) {
   }
 }
 
-std::vector<shard_id> sync_schedule::confirm_copies(const std::set<shard_id>& serving) {
-  std::vector<shard_id> replaced;
-  for (auto at = copied_.begin(); at != copied_.end();) {
-    if (serving.count(at->first) > 0) {
-      at = copied_.erase(at);
-    } else {
-      replaced.push_back(at->first);
-      ++at;
-    }
-  }
-  return replaced;
+void sync_schedule::begin_listing() {
+  for (auto& [copy, entry] : copied_) entry.listed = true;
 }
 
-void sync_schedule::judge_copies(const shard_id& shard, const std::optional<gtid_set>& executed) {
-  const auto copied = copied_.find(shard);
-  if (copied == copied_.end()) return;
-  for (const auto stream : copied->second) {
+void sync_schedule::confirm_copies(const std::set<shard_id>& serving) {
+  for (auto at = copied_.begin(); at != copied_.end();) {
+    const auto& [shard, stream] = at->first;
     stream_account& account = accounts_[stream];
     const auto settled = account.settled.find(shard.shard);
-    if (account.failed || !account.table || settled == account.settled.end()) continue;
-    const auto here = gtid_set::parse_position(settled->second.position);
-    // Whoever is before the journal is led on by it.
-    if (executed && here && !here->contains(*executed)) continue;
-    session_table table = *account.table;
-    table.cursors[shard.shard] = {{}, {}, settled->second.cdc_cursor};
-    const failure why{error_code::shards_changed,
-                      "The shard " + shard.to_string() + " had been replaced by others when " +
-                          table.shape->id.to_string() + " was copied from it.",
-                      {},
-                      table.shape->id};
-    if (!set_aside(table, why)) fail_table(table, why);
-    account.settled.erase(settled);
+    if (!at->second.listed) {
+      ++at;
+      continue;
+    }
+    // What has gone on since then, or failed, is judged elsewhere.
+    if (serving.count(shard) == 0 && !account.failed && account.table && settled != account.settled.end()) {
+      session_table table = *account.table;
+      table.cursors[shard.shard] = {{}, {}, settled->second.cdc_cursor, at->second.since};
+      const failure why{error_code::shards_changed,
+                        "The shard " + shard.to_string() + " was replaced by others around the time when " +
+                            table.shape->id.to_string() + " was copied from it.",
+                        {},
+                        table.shape->id};
+      if (!set_aside(table, why)) fail_table(table, why);
+      account.settled.erase(settled);
+    }
+    at = copied_.erase(at);
   }
-  copied_.erase(copied);
 }
 
 bool sync_schedule::set_aside(const session_table& table, const failure& why) {
@@ -295,7 +288,9 @@ void sync_schedule::finished(task_id id, std::vector<session_table> tables) {
   }
   settle(spec, tables);
   if (spec.kind == stream_kind::copy) {
-    copied_[{spec.keyspace, spec.shards.front()}].insert(spec.tables.front().stream);
+    const session_table& began = spec.tables.front();
+    const shard_cursor& from = began.cursors.at(spec.shards.front());
+    copied_[{{spec.keyspace, spec.shards.front()}, began.stream}] = {from.lastpk.empty() ? from.since : from.position};
     // The snapshot of a lagging replica may be older than the peek: the rest comes from the binary log.
     const auto& cursor = tables.front().cursors.begin()->second;
     const auto stop = spec.stops.find(spec.shards.front());
@@ -307,10 +302,37 @@ void sync_schedule::finished(task_id id, std::vector<session_table> tables) {
       enqueue(std::move(rest));
     }
   }
+  // What was only followed across a reshard is copied now from where it has come to.
+  if (spec.kind == stream_kind::catch_up)
+    for (const auto& table : tables)
+      if (table.uncopied)
+        for (const auto& [shard, cursor] : table.cursors) enqueue(copy_of(spec, table, shard, cursor));
   for (const auto& table : spec.tables) {
     --accounts_[table.stream].open;
     close(table.stream);
   }
+}
+
+// The same table of one of the call's shards, copied from the start.
+session_spec sync_schedule::copy_of(const session_spec& from, const session_table& table, const shard_name& shard,
+                                    shard_cursor cursor) {
+  session_spec copy = from;
+  copy.kind = from.kind == stream_kind::full_copy ? stream_kind::full_copy : stream_kind::copy;
+  copy.shards = {shard};
+  copy.old_shards.clear();
+  copy.replaces.clear();
+  copy.replacements.clear();
+  // The other shards of the call are none of its business.
+  copy.stops.clear();
+  if (const auto stop = from.stops.find(shard); stop != from.stops.end()) copy.stops.insert(*stop);
+  copy.journals_before_seconds.reset();
+  copy.settles_at_since = !cursor.since.empty();
+  session_table own = table;
+  own.uncopied = false;
+  own.cursors.clear();
+  own.cursors[shard] = std::move(cursor);
+  copy.tables = {std::move(own)};
+  return copy;
 }
 
 void sync_schedule::abandoned(task_id id) {
@@ -349,19 +371,6 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
   for (const auto& table : spec.tables) held.push_back(table.stream);
 
   const bool copy = spec.kind != stream_kind::catch_up;
-  const auto copy_of = [&](const session_table& table, const shard_name& shard, std::int64_t cdc_cursor) {
-    session_spec again = spec;
-    again.kind = spec.kind == stream_kind::full_copy ? stream_kind::full_copy : stream_kind::copy;
-    again.shards = {shard};
-    again.replaces.clear();
-    again.replacements.clear();
-    again.old_shards.clear();
-    session_table own = table;
-    own.cursors.clear();
-    own.cursors[shard] = shard_cursor{{}, {}, cdc_cursor};
-    again.tables = {std::move(own)};
-    return again;
-  };
   const auto start_over = [&](const session_table& table) {
     std::vector<shard_name> gone;
     std::int64_t newest = 0;
@@ -373,7 +382,9 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
         gone.push_back(shard);
         newest = std::max(newest, cursor.cdc_cursor);
       } else if (restarted_.insert({table.stream, shard}).second) {
-        enqueue(copy_of(table, shard, cursor.cdc_cursor));
+        // A refused primary key leaves the position good.
+        const bool known = why.code == error_code::lastpk_refused;
+        enqueue(copy_of(spec, table, shard, {{}, {}, cursor.cdc_cursor, known ? cursor.position : std::string()}));
       } else {
         fail_table(table, why);
       }
@@ -384,7 +395,7 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
       if (table.cursors.count(shard) == 0) born.push_back(shard);
     if (born.empty()) fail_table(table, why);
     for (const auto& shard : born) {
-      session_spec again = copy_of(table, shard, newest);
+      session_spec again = copy_of(spec, table, shard, {{}, {}, newest});
       again.replaces = gone;
       again.replacements = born;
       enqueue(std::move(again));
@@ -397,18 +408,21 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
   const bool lost = why.code == error_code::position_lost || why.code == error_code::position_foreign ||
                     (why.code == error_code::schema_incompatible && alone && !copy) ||
                     (why.code == error_code::shards_changed && !spec.old_shards.empty());
-  if (lost && limits_.on_lost_position == lost_position_behavior::resync_data) {
-    for (const auto& table : tables) {
-      warnings_.push_back(why.message + " The table " + table.shape->id.to_string() +
-                          " is copied again; rows deleted meanwhile stay in the destination.");
-      start_over(table);
-    }
-  } else if (lost) {
+  if (lost) {
     failure told = why;
     told.message +=
         " Use \"Refresh and remove records\" for this stream, or set invalid_cdc_cursor_position_behavior to "
         "\"Re-sync data\".";
-    for (const auto& table : tables) fail_table(table, told);
+    for (const auto& table : tables) {
+      // What is not copied yet has no position to lose.
+      if (!table.uncopied && limits_.on_lost_position != lost_position_behavior::resync_data) {
+        fail_table(table, told);
+        continue;
+      }
+      warnings_.push_back(why.message + " The table " + table.shape->id.to_string() +
+                          " is copied again; rows deleted meanwhile stay in the destination.");
+      start_over(table);
+    }
   } else if (why.code == error_code::shards_changed) {
     failure told = why;
     told.message += goes_on_next_time;

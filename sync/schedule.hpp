@@ -76,15 +76,15 @@ class sync_schedule {
   // A copy that begins after its shard was replaced ends at a position that leads nowhere, without an error. So tables
   // that were copied are held until the shards were listed again after the last copy's end.
 
-  /// Copies are over, and the shards that were copied from have to be listed again.
+  /// The serving shards are about to be asked for: what was copied by now is what the answer tells about.
+  void begin_listing();
+  /// The answer: copies of shards that serve are good. The tables of the others are planned again, because nobody can tell
+  /// whether their copies began before the reshard: old shards are written to by the workflow that leads back.
+  void confirm_copies(const std::set<shard_id>& serving);
+  /// Copies are over, and some shards that were copied from have not been listed since.
   bool copies_unconfirmed() const { return open_copies_ == 0 && !copied_.empty(); }
-  /// Copies of these shards are good; returns those of the others, whose servers have to be asked.
-  std::vector<shard_id> confirm_copies(const std::set<shard_id>& serving);
   /// The shards cannot be listed: copies that are over count as good.
   void trust_copies() { copied_.clear(); }
-  /// A shard that was copied from and does not serve any more has executed so much; nothing = it is not known. Copies whose
-  /// position contains all of it are behind the reshard, and their tables are planned again.
-  void judge_copies(const shard_id& shard, const std::optional<gtid_set>& executed);
 
   // Tables that cannot go on as planned, because shards were replaced under them, are planned again when everything else
   // is over (plan_again() of planner.hpp).
@@ -134,6 +134,8 @@ class sync_schedule {
   void enqueue(session_spec spec);
   void fail_table(const session_table& table, const failure& why);
   bool set_aside(const session_table& table, const failure& why);
+  static session_spec copy_of(const session_spec& from, const session_table& table, const shard_name& shard,
+                              shard_cursor cursor);
   void close(stream_index stream);
   void settle(const session_spec& spec, const std::vector<session_table>& tables);
   session_spec with_tables(const session_spec& from, std::vector<session_table> tables) const;
@@ -147,8 +149,14 @@ class sync_schedule {
   std::map<task_id, session_spec> running_;
   std::map<shard_id, std::size_t> copies_on_shard_;
   std::map<stream_index, stream_account> accounts_;
-  // Shards that were copied from, and the streams, until confirm_copies().
-  std::map<shard_id, std::set<stream_index>> copied_;
+  // A copy that is over, until confirm_copies().
+  struct ended_copy {
+    // A position from before it.
+    std::string since;
+    // It was over when the shards were asked for.
+    bool listed = false;
+  };
+  std::map<std::pair<shard_id, stream_index>, ended_copy> copied_;
   // Copies that were already started over, once in a run: again it would end the same way.
   std::set<std::pair<stream_index, shard_name>> restarted_;
   std::vector<stream_verdict> verdicts_;

@@ -73,6 +73,12 @@ stream_session::stream_session(session_spec spec, std::shared_ptr<const sync_clo
     shard_slots shard;
     shard.shard = name;
     shard.tables.resize(spec_.tables.size());
+    if (spec_.kind == stream_kind::copy) {
+      // Rows of it were delivered before.
+      const shard_cursor& cursor = spec_.tables.front().cursors[name];
+      if (spec_.settles_at_since) shard.first_snapshot = cursor.since;
+      if (!cursor.lastpk.empty()) shard.first_snapshot = cursor.position;
+    }
     shards_.push_back(std::move(shard));
   }
 }
@@ -107,7 +113,7 @@ stream_request stream_session::begin_attempt() {
       const shard_cursor none;
       const shard_cursor& cursor = found == table.cursors.end() ? none : found->second;
       if (spec_.kind == stream_kind::catch_up) {
-        start.gtid = cursor.position;
+        start.gtid = table.start_of(cursor);
       } else {
         const bool resumes = table.resumable && !cursor.lastpk.empty();
         // A full refresh only wants the rows that are left; an incremental copy also the changes since its snapshot.
@@ -547,11 +553,22 @@ result<bool> stream_session::take_boundary(batch& out) {
     }
   }
   if (spec_.kind == stream_kind::catch_up) {
+    if (auto fine = check_old_shard(); !fine) return fail(std::move(fine.error()));
     if (spec_.stop_commit_seconds && event_.timestamp >= *spec_.stop_commit_seconds)
       if (shard_slots* shard = find_shard(event_.shard)) shard->past_grace = true;
     return at_stop();
   }
   return std::all_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard.copied; });
+}
+
+// Old shards are written to after their journals, by the workflow that leads back: such changes are none of ours.
+result<void> stream_session::check_old_shard() const {
+  if (!spec_.journals_before_seconds || event_.timestamp < *spec_.journals_before_seconds) return {};
+  const auto old = std::find_if(spec_.old_shards.begin(), spec_.old_shards.end(),
+                                [this](const shard_name& name) { return name.str() == event_.shard; });
+  if (old == spec_.old_shards.end()) return {};
+  return fail(error_code::position_lost, "The saved position of the old shard " + spec_.keyspace.str() + "/" +
+                                             old->str() + " is past the reshard that replaced it.");
 }
 
 // Before anything moves.
@@ -617,21 +634,39 @@ result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
   return {};
 }
 
+// Where the copy of a shard stands. One that started over goes back to where rows were delivered first; but a tablet that
+// lags behind that has told the rows as of its own position.
+std::string stream_session::copied_up_to(const shard_slots& shard) {
+  if (!shard.restarted) return shard.gtid;
+  const auto first = gtid_set::parse_position(shard.first_snapshot);
+  const auto here = gtid_set::parse_position(shard.gtid);
+  if (!first || !here) return shard.gtid;
+  if (here->contains(*first)) return shard.first_snapshot;
+  const gtid_set common = first->common_with(*here);
+  return common.empty() ? shard.gtid : common.to_position();
+}
+
 void stream_session::settle_cursors(shard_slots& shard, bool complete) {
   for (std::size_t i = 0; i < spec_.tables.size(); ++i) {
     session_table& table = spec_.tables[i];
     shard_cursor& cursor = table.cursors[shard.shard];
     const shard_cursor before = cursor;
-    if (complete) {
-      cursor.position = shard.restarted ? shard.first_snapshot : shard.gtid;
+    cursor.since.clear();
+    if (table.uncopied) {
+      cursor.position.clear();
+      cursor.since = shard.gtid;
+    } else if (complete) {
+      cursor.position = copied_up_to(shard);
       cursor.lastpk.clear();
     } else {
       const auto lastpk = shard.lastpks.find(table.shape->id.table);
       // Not begun, or a copy that cannot be resumed: stored as not begun, or a kill now would skip rows.
       const bool resumes = table.resumable && lastpk != shard.lastpks.end();
-      cursor.position = !resumes ? std::string() : shard.restarted ? shard.first_snapshot : shard.gtid;
+      cursor.position = resumes ? copied_up_to(shard) : std::string();
       if (test_faults::is(test_faults::fault::skipped_pending_table) && !resumes) cursor.position = shard.gtid;
       cursor.lastpk = resumes ? lastpk->second : std::string();
+      if (!resumes && spec_.kind == stream_kind::copy)
+        cursor.since = shard.first_snapshot.empty() ? before.since : shard.first_snapshot;
     }
     // In a copy only rows of the copy count: its catch-up may move on before the same row breaks it each time.
     if ((complete || spec_.kind == stream_kind::catch_up || cursor.lastpk != before.lastpk) && !(cursor == before))

@@ -44,8 +44,14 @@ struct session_table {
   bool deletes = true;
   /// A copy cut in the middle can go on from its last primary key (docs/design.md, "What is read").
   bool resumable = true;
+  /// In a catch-up: the table is not copied yet. Its changes since the copy that was broken off are delivered, and its
+  /// cursors say so: they have `since` instead of a position, from which the stream starts.
+  bool uncopied = false;
   /// Where it stands on each of the session's shards.
   std::map<shard_name, shard_cursor> cursors;
+
+  /// From where a catch-up of the table starts; empty = there is no such position.
+  const std::string& start_of(const shard_cursor& cursor) const { return uncopied ? cursor.since : cursor.position; }
 };
 
 struct session_spec {
@@ -60,6 +66,12 @@ struct session_spec {
   std::map<shard_name, gtid_set> stops;
   /// Those of `shards` that did not serve any more when the read was planned: they lead to the shards that have stops.
   std::vector<shard_name> old_shards;
+  /// A copy after one that was broken off when it had delivered rows: it ends at the `since` of its cursor, so that what
+  /// was deleted meanwhile is told after it.
+  bool settles_at_since = false;
+  /// With old shards: their journals are older than this second (server time). Whoever brings transactions of an old shard
+  /// from then on is behind its journal, and never comes to the new shards.
+  std::optional<std::int64_t> journals_before_seconds;
   /// Old shards whose part of the tables is read anew by this session: their cursors go when its first ones come.
   std::vector<shard_name> replaces;
   /// All shards that come in their place, this session's included.
@@ -157,9 +169,11 @@ class stream_session {
   result<void> take_change(const row_change_view& change, const std::optional<looked_up_row>* whole, batch& out);
   result<void> gather_lookup();
   result<bool> take_boundary(batch& out);
+  result<void> check_old_shard() const;
   result<void> take_positions(const vgtid& position);
   result<void> follow_reshard(const vgtid& position, batch& out);
   void settle_cursors(shard_slots& shard, bool complete);
+  static std::string copied_up_to(const shard_slots& shard);
   bool at_stop();
   shard_slots* find_shard(std::string_view shard);
   shard_slots* find_or_adopt(std::string_view shard);

@@ -145,6 +145,12 @@ class body_reader {
         return wrong("a `cdc_cursor` that is not a whole number");
       if (*saved.cdc_cursor > largest_cdc_cursor) return wrong("a `cdc_cursor` that no clock can have given");
     }
+    if (const auto* since = find_member(value, "since")) {
+      if (!since->IsString() || !gtid_set::parse_position(std::string(text_of(*since))))
+        return wrong("a `since` that is no position");
+      // A cursor with a position of its own needs none.
+      if (saved.cursor.position.empty()) saved.since = std::string(text_of(*since));
+    }
     state.shards.emplace(shard, std::move(saved));
     return {};
   }

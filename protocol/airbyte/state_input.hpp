@@ -19,6 +19,9 @@ struct saved_shard {
   table_cursor cursor;
   /// The largest _ab_cdc_cursor given out for this table and shard; absent in the states of older connectors.
   std::optional<std::int64_t> cdc_cursor;
+  /// Where the first copy began that may have delivered rows, while `cursor` says that the copy has not begun
+  /// (docs/state.md); empty = no copy did. A position that can be parsed.
+  std::string since = {};
 };
 
 /// Marks a state as that of a full refresh; it counts only for the same generation and the same sync.

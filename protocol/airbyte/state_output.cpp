@@ -41,7 +41,7 @@ template <class AppendCursor>
 std::string body_of(const std::vector<encoded_shard>& shards,
                     const std::optional<full_refresh_mark>& full_refresh, AppendCursor append) {
   std::size_t size = 128;
-  for (const auto& entry : shards) size += entry.shard.size() + entry.cursor.size() + overhead;
+  for (const auto& entry : shards) size += entry.shard.size() + entry.cursor.size() + entry.since.size() + overhead;
   std::string out;
   out.reserve(size);
   out += R"({"shards":{)";
@@ -49,6 +49,10 @@ std::string body_of(const std::vector<encoded_shard>& shards,
     append_shard_start(out, entry.shard);
     append(out, entry.cursor);
     if (entry.cdc_cursor) out += R"(,"cdc_cursor":)" + std::to_string(*entry.cdc_cursor);
+    if (!entry.since.empty()) {
+      out += R"(,"since":)";
+      append_json_string(out, entry.since);
+    }
     out += '}';
   }
   out += '}';
@@ -76,7 +80,7 @@ std::string stream_state_json(const saved_stream_state& state) {
   shards.reserve(state.shards.size());
   for (const auto& [name, saved] : state.shards) {
     cursors.push_back(saved.cursor.encode_base64());
-    shards.push_back({name.str(), cursors.back(), saved.cdc_cursor});
+    shards.push_back({name.str(), cursors.back(), saved.cdc_cursor, saved.since});
   }
   return stream_state_json(shards, state.full_refresh);
 }

@@ -20,6 +20,8 @@ struct encoded_shard {
   /// table_cursor::encode_base64().
   std::string_view cursor;
   std::optional<std::int64_t> cdc_cursor;
+  /// saved_shard::since.
+  std::string_view since = {};
 };
 
 /// States above this many bytes are packed.

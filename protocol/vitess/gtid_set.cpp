@@ -271,6 +271,42 @@ std::uint64_t gtid_set::missing_from(const gtid_set& have) const {
   return missing;
 }
 
+gtid_set gtid_set::common_with(const gtid_set& other) const {
+  gtid_set common;
+  if (empty() || other.empty() || flavor_ != other.flavor_) return common;
+  common.flavor_ = flavor_;
+  switch (flavor_) {
+    case gtid_flavor::mysql56:
+      for (const auto& mine : sources_) {
+        const auto* theirs = other.find(mine);
+        if (theirs == nullptr) continue;
+        source both{mine.uuid, mine.tag, {}};
+        auto a = mine.intervals.begin();
+        auto b = theirs->intervals.begin();
+        while (a != mine.intervals.end() && b != theirs->intervals.end()) {
+          const interval overlap{std::max(a->first, b->first), std::min(a->last, b->last)};
+          if (overlap.first <= overlap.last) both.intervals.push_back(overlap);
+          if (a->last < b->last)
+            ++a;
+          else
+            ++b;
+        }
+        if (!both.intervals.empty()) common.sources_.push_back(std::move(both));
+      }
+      break;
+    case gtid_flavor::mariadb:
+      for (const auto& [domain, mine] : domains_) {
+        const auto theirs = other.domains_.find(domain);
+        if (theirs != other.domains_.end())
+          common.domains_[domain] = mine.sequence <= theirs->second.sequence ? mine : theirs->second;
+      }
+      break;
+    case gtid_flavor::filepos:
+      return other.contains(*this) ? *this : other;
+  }
+  return common;
+}
+
 std::string gtid_set::to_position() const {
   if (empty()) return {};
   std::string out;

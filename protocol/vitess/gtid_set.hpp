@@ -43,6 +43,10 @@ class gtid_set {
   /// MariaDB: the distance of the sequence numbers; FilePos: 1 or 0; another flavor: all of this set.
   std::uint64_t missing_from(const gtid_set& have) const;
 
+  /// The GTIDs that are in both sets. Sets of different flavors have none in common. MariaDB: the smaller sequence number of
+  /// each common domain; FilePos: the smaller of the two.
+  gtid_set common_with(const gtid_set& other) const;
+
   /// Canonical position: UUIDs and intervals sorted and merged, lower case; "" for the empty set.
   /// parse_position() of it gives an equal set.
   std::string to_position() const;

@@ -1,6 +1,7 @@
 // GTID sets, saved cursors and base64.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -161,6 +162,31 @@ TEST_CASE(
     const auto want = set_of(row.want);
     CHECK(want.missing_from(have) == row.missing);
     CHECK(have.contains(want) == (row.missing == 0));
+  }
+}
+
+TEST_CASE("what two positions have in common") {
+  const std::string b = "00000000-0000-0000-0000-00000000000b";
+  const std::string c = "00000000-0000-0000-0000-00000000000c";
+  const std::vector<std::array<std::string, 3>> rows = {
+      {"MySQL56/" + b + ":1-10", "MySQL56/" + b + ":1-7", "MySQL56/" + b + ":1-7"},
+      {"MySQL56/" + b + ":1-3:5-9:12", "MySQL56/" + b + ":2-6:9-20", "MySQL56/" + b + ":2-3:5-6:9:12"},
+      {"MySQL56/" + b + ":1-5," + c + ":1-9", "MySQL56/" + c + ":4-6", "MySQL56/" + c + ":4-6"},
+      {"MySQL56/" + b + ":1-5", "MySQL56/" + c + ":1-5", ""},
+      {"MySQL56/" + b + ":1-5", "", ""},
+      {"MySQL56/" + b + ":1-5", "MariaDB/0-1-5", ""},
+      {"MariaDB/0-1-5,1-1-7", "MariaDB/0-2-3", "MariaDB/0-2-3"},
+      {"FilePos/binlog.000002:4", "FilePos/binlog.000001:900", "FilePos/binlog.000001:900"},
+  };
+  for (const auto& [one, other, common] : rows) {
+    CAPTURE(one);
+    CAPTURE(other);
+    const auto a_set = *gtid_set::parse_position(one);
+    const auto b_set = *gtid_set::parse_position(other);
+    CHECK(a_set.common_with(b_set).to_position() == common);
+    CHECK(b_set.common_with(a_set).to_position() == common);
+    CHECK(a_set.contains(a_set.common_with(b_set)));
+    CHECK(b_set.contains(a_set.common_with(b_set)));
   }
 }
 

@@ -328,12 +328,10 @@ std::string branch_model::describe() const {
   return text;
 }
 
-void branch_model::copy_begins(const model_shard& shard, std::size_t table, std::size_t index) {
-  for (const auto& [key, moments] : shard.history) {
-    if (key.first != table) continue;
-    const row_moment* last = shard.at(key, index);
-    if (last != nullptr && !last->live) missed_deletions_.insert(last->version);
-  }
+void branch_model::forgive_deletions(std::size_t table) {
+  for (const auto& shard : shards_)
+    for (const auto& [key, moments] : shard->history)
+      if (key.first == table && !moments.empty() && !moments.back().live) missed_deletions_.insert(moments.back().version);
 }
 
 }  // namespace psource::simulation

@@ -162,9 +162,9 @@ class branch_model {
   /// is used twice.
   bool reshard_something(std::int64_t seconds);
 
-  /// A copy from the start begins here: rows that are gone by now, but may have been delivered before, will
-  /// never be told as deleted.
-  void copy_begins(const model_shard& shard, std::size_t table, std::size_t index);
+  /// The table is copied again without its position, and people were told so: rows that are gone by now, but may have
+  /// been delivered before, will never be told as deleted.
+  void forgive_deletions(std::size_t table);
   bool deletion_may_be_missed(std::uint64_t version) const { return missed_deletions_.count(version) > 0; }
 
   /// Every shard with its log, for people.

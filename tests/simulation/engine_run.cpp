@@ -83,7 +83,9 @@ void scripted_questions::ask_stops(std::vector<shard_id> shards,
       const auto* shard = branch_.find(id.shard.str());
       // A peek at a shard that does not serve any more fails as a whole.
       if (shard == nullptr || !shard->serving) fails = true;
-      if (!fails) stops[id] = *gtid_set::parse_position(shard->position_text(shard->visible));
+      if (fails) continue;
+      stops[id] = *gtid_set::parse_position(shard->position_text(shard->visible));
+      if (on_settled) on_settled(shard->name, stops[id].to_position());
     }
     if (fails)
       answer(fail(error_code::query_failed, "The question was not answered."));
@@ -186,6 +188,7 @@ run_report engine_run::run() {
     report_.serving.push_back(shard->name);
     const std::size_t seen = shard->visible + chance_.below(shard->log.size() - shard->visible + 1);
     input.stops[id] = *gtid_set::parse_position(shard->position_text(seen));
+    settled_.emplace(shard->name, input.stops[id].to_position());
   }
   for (const auto& table : branch_.tables()) {
     auto definition = definition_of(table);
@@ -216,18 +219,9 @@ run_report engine_run::run() {
     call.on_settled = [this](const std::string& shard, const std::string& gtid) {
       settled_.emplace(shard, gtid);
     };
-    call.on_snapshot = [this](const model_shard& shard, std::size_t table, std::size_t index,
-                              bool from_start) {
-      // A copy that starts over in the same run ends where the first one began: no deletion is missed in
-      // between.
-      if (!from_start) return;
-      if (copies_begun_.count({shard.name, table}) == 0)
-        branch_.copy_begins(shard, table, index);
-      else
-        report_.copies_restarted.emplace(shard.name, table);
-    };
-    call.on_copied_row = [this](const std::string& shard, std::size_t table) {
-      copies_begun_.emplace(shard, table);
+    call.on_snapshot = [this](const model_shard& shard, std::size_t table, std::size_t, bool from_start) {
+      // A copy that starts over ends where the first one began: no deletion is missed in between.
+      if (from_start) report_.copies_restarted.emplace(shard.name, table);
     };
     call.hide_event_gtid = settings_.trouble.old_server;
     call.hide_copy_completed = chance_.percent(settings_.trouble.hide_copy_completed);
@@ -244,6 +238,9 @@ run_report engine_run::run() {
   parts.planned_from = std::make_shared<const plan_input>(input);
   parts.out = out_;
   questions_ = std::make_shared<scripted_questions>(branch_);
+  questions_->on_settled = [this](const std::string& shard, const std::string& gtid) {
+    settled_.emplace(shard, gtid);
+  };
   if (!trouble.no_questions) parts.questions = questions_;
   parts.refresh_interval = settings_.refresh_interval;
   parts.clock = std::make_shared<simulated_clock>(time_);

@@ -105,6 +105,8 @@ class scripted_questions final : public branch_questions {
   void close() { pending_.clear(); }
 
   std::uint64_t asked = 0;
+  /// Told of each position that an answer gives.
+  std::function<void(const std::string& shard, const std::string& gtid)> on_settled;
 
  private:
   branch_model& branch_;
@@ -190,8 +192,6 @@ class engine_run {
   unsigned reshards_ = 0;
   bool kill_now_ = false;
   bool copies_planned_ = false;
-  // Copies of which rows were sent.
-  std::set<std::pair<std::string, std::size_t>> copies_begun_;
 };
 
 /// The definition of a model's table as discovery would find it.

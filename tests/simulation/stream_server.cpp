@@ -127,8 +127,6 @@ void served_call::send(std::size_t events) {
   std::vector<std::pair<std::string, std::string>> settled;
   for (; events > 0 && !outbox_.empty(); --events) {
     out_event& next = outbox_.front();
-    if (on_copied_row && next.event.type() == binlogdata::ROW && next.event.timestamp() == 0)
-      on_copied_row(next.event.shard(), tables_.front());
     *response.add_events() = std::move(next.event);
     ++events_sent_;
     if (next.checkpoint) resume_ = std::move(next.checkpoint);

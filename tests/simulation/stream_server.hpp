@@ -92,9 +92,6 @@ class served_call {
   std::function<void(const model_shard& shard, std::size_t table, std::size_t index, bool from_start)>
       on_snapshot;
 
-  /// A row of a copy was sent.
-  std::function<void(const std::string& shard, std::size_t table)> on_copied_row;
-
   // Chaos that lasts.
   bool mute = false;
   std::int64_t only_heartbeats_until_us = 0;

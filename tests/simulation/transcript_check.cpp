@@ -150,6 +150,14 @@ void transcript_check::take(const run_report& report, std::int64_t interval_us, 
             (report.outcome->complete ? "complete" : "incomplete") + ", its streams do not");
 }
 
+// Only where people are told so may deleted rows stay.
+void transcript_check::take_warning(const std::string& text) {
+  if (text.find("stay in the destination") == std::string::npos) return;
+  for (std::size_t table = 0; table < branch_.tables().size(); ++table)
+    if (text.find(std::string(keyspace) + "." + branch_.tables()[table].name + " ") != std::string::npos)
+      branch_.forgive_deletions(table);
+}
+
 void transcript_check::line(const std::string& text, std::int64_t time_us, bool delivered) {
   rapidjson::Document document;
   document.Parse(text.c_str(), text.size());
@@ -160,6 +168,7 @@ void transcript_check::line(const std::string& text, std::int64_t time_us, bool 
   const std::string type = document["type"].GetString();
   if (type == "LOG") {
     logs_.push_back(document["log"]["message"].GetString());
+    take_warning(logs_.back());
     return;
   }
   if (type == "RECORD") {

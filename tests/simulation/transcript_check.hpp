@@ -86,6 +86,7 @@ class transcript_check {
     std::vector<told_row> unstated;
   };
 
+  void take_warning(const std::string& text);
   void line(const std::string& text, std::int64_t time_us, bool delivered);
   void take_record(std::size_t stream, const told_row& row, std::int64_t time_us, bool delivered);
   void take_state(std::size_t stream, const std::string& body, double count, const std::string& text,

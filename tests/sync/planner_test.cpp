@@ -244,14 +244,66 @@ TEST_CASE("old shards of a merge are streamed in one call") {
   CHECK(plan.catch_ups[0].shards.size() == 2);
 }
 
-TEST_CASE("a table half copied on an old shard starts over on the shards that cover it, its cursor kept") {
+TEST_CASE("a table half copied on an old shard is followed to the shards that cover it, to be copied there") {
   world w({"-40", "40-80", "80-"});
   w.save("t", "-80", server + "1-5", 99, some_key());
+  w.save("t", "80-", server + "1-10", 7);
+  SUBCASE("half copied") {}
+  SUBCASE("not begun, by a run that was broken off") {
+    auto& entry = w.input.state.streams.begin()->second.shards.at(shard_name("-80"));
+    entry.cursor = {shard_name("-80"), keyspace_name("ks"), "", ""};
+    entry.since = server + "1-5";
+  }
+  const auto plan = w.plan();
+  CHECK(plan.copies.empty());
+  REQUIRE(plan.catch_ups.size() == 1);
+  const session_table& table = plan.catch_ups[0].tables[0];
+  CHECK(table.uncopied);
+  CHECK(table.cursors.at(shard_name("-80")) == shard_cursor{"", "", 99, server + "1-5"});
+  CHECK(plan.streams[0].ledger.cursors.at(shard_name("-80")) == table.cursors.at(shard_name("-80")));
+}
+
+TEST_CASE("a table that no run has begun on an old shard is copied from the shards that cover it, its cursor kept") {
+  world w({"-40", "40-80", "80-"});
+  w.save("t", "-80", "", 99);
   w.save("t", "80-", server + "1-10", 7);
   const auto plan = w.plan();
   CHECK(plan.catch_ups.empty());
   REQUIRE(plan.copies.size() == 2);
-  for (const auto& copy : plan.copies) CHECK(copy.tables[0].cursors.begin()->second.cdc_cursor == 99);
+  for (const auto& copy : plan.copies) {
+    CHECK(copy.tables[0].cursors.begin()->second.cdc_cursor == 99);
+    CHECK_FALSE(copy.settles_at_since);
+  }
+}
+
+TEST_CASE("a copy keeps where it began, and one after a broken one ends there") {
+  world w({"-"});
+  SUBCASE("the first") {
+    const auto plan = w.plan();
+    REQUIRE(plan.copies.size() == 1);
+    CHECK_FALSE(plan.copies[0].settles_at_since);
+    CHECK(plan.copies[0].tables[0].cursors.at(shard_name("-")).since == server + "1-10");
+    CHECK(plan.streams[0].ledger.cursors.at(shard_name("-")).since == server + "1-10");
+  }
+  SUBCASE("the second") {
+    w.save("t", "-", "");
+    auto& entry = w.input.state.streams.begin()->second.shards.at(shard_name("-"));
+    SUBCASE("of this server") {
+      entry.since = server + "1-7";
+      const auto plan = w.plan();
+      REQUIRE(plan.copies.size() == 1);
+      CHECK(plan.copies[0].settles_at_since);
+      CHECK(plan.copies[0].tables[0].cursors.at(shard_name("-")).since == server + "1-7");
+      CHECK(plan.warnings.empty());
+    }
+    SUBCASE("of another server") {
+      entry.since = "MySQL56/00000000-0000-0000-0000-000000000002:1-7";
+      const auto plan = w.plan();
+      REQUIRE(plan.copies.size() == 1);
+      CHECK_FALSE(plan.copies[0].settles_at_since);
+      CHECK(plan.warnings.size() == 1);
+    }
+  }
 }
 
 TEST_CASE("streams of a running read are planned again from their cursors, under their numbers") {

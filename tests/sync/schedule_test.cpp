@@ -111,45 +111,50 @@ TEST_CASE("a table that is done waits while others are copied, and catches up to
   CHECK(schedule.copies_done());
   CHECK(schedule.copies_unconfirmed());
   CHECK(verdicts(schedule).empty());
-  CHECK(schedule.confirm_copies({{keyspace_name("ks"), shard_name("-")}}).empty());
+  schedule.begin_listing();
+  schedule.confirm_copies({{keyspace_name("ks"), shard_name("-")}});
   CHECK_FALSE(schedule.copies_unconfirmed());
   schedule.release();
   CHECK(verdicts(schedule) == "0+ 1+ ");
   CHECK_FALSE(schedule.holds_tables());
 }
 
-TEST_CASE("tables that were copied from a replaced shard are planned again when their position is behind the reshard") {
+TEST_CASE("tables that were copied from a shard that does not serve afterwards are planned again") {
   const auto planned = [] {
-    auto plan = plan_of(1, {spec_of(stream_kind::copy, "-80", {0})});
+    auto copy = spec_of(stream_kind::copy, "-80", {0});
+    copy.tables[0].cursors[shard_name("-80")] = {{}, {}, 3, server + "1-4"};
+    auto plan = plan_of(1, {copy});
     plan.streams[0].table = session_table_of(0, simple_table("t0"));
     return plan;
   };
-  const shard_id old{keyspace_name("ks"), shard_name("-80")};
+  const std::set<shard_id> after{{keyspace_name("ks"), shard_name("-40")}, {keyspace_name("ks"), shard_name("40-80")}};
   auto plan = planned();
   sync_schedule schedule(plan, {});
   const auto task = schedule.start().at(0);
+  // An answer to a question from before the copy's end tells nothing.
+  schedule.begin_listing();
   schedule.finished(task.id, at(task.spec, server + "1-10"));
-  CHECK(schedule.confirm_copies({{keyspace_name("ks"), shard_name("-40")}}) == std::vector<shard_id>{old});
+  schedule.confirm_copies({{keyspace_name("ks"), shard_name("-80")}});
   CHECK(schedule.copies_unconfirmed());
-  SUBCASE("before it: the journal leads on") {
-    schedule.judge_copies(old, gtids(server + "1-11"));
+  schedule.begin_listing();
+  SUBCASE("it serves") {
+    schedule.confirm_copies({{keyspace_name("ks"), shard_name("-80")}});
+    CHECK_FALSE(schedule.copies_unconfirmed());
     CHECK_FALSE(schedule.plan_is_due());
     schedule.release();
     CHECK(verdicts(schedule) == "0+ ");
   }
-  SUBCASE("its server is gone") {
-    schedule.judge_copies(old, std::nullopt);
-    CHECK(schedule.plan_is_due());
-  }
-  SUBCASE("behind it") {
-    schedule.judge_copies(old, gtids(server + "1-10"));
+  SUBCASE("it does not") {
+    schedule.confirm_copies(after);
+    CHECK_FALSE(schedule.copies_unconfirmed());
     REQUIRE(schedule.plan_is_due());
     schedule.release();
     CHECK(verdicts(schedule).empty());
     CHECK(schedule.rounds() == 0);
     const auto standing = schedule.unplanned();
     REQUIRE(standing.count(0) == 1);
-    CHECK(standing.at(0).at(shard_name("-80")).position.empty());
+    // What is deleted from the peek on is told again.
+    CHECK(standing.at(0).at(shard_name("-80")) == shard_cursor{"", "", 3, server + "1-4"});
     SUBCASE("the new plan is adopted, so many times") {
       for (unsigned round = 1; round <= 5; ++round) {
         auto again = planned();
@@ -172,6 +177,34 @@ TEST_CASE("tables that were copied from a replaced shard are planned again when 
       CHECK(told[0].code == error_code::shards_changed);
       CHECK(told[0].message.find("Nobody answers.") != std::string::npos);
     }
+  }
+}
+
+TEST_CASE("what was only followed across a reshard is copied from where it has come to") {
+  auto follow = spec_of(stream_kind::catch_up, "-80", {0, 1});
+  follow.old_shards = {shard_name("-80")};
+  follow.tables[1].uncopied = true;
+  auto plan = plan_of(2, {follow});
+  for (stream_index i = 0; i < 2; ++i) plan.streams[i].table = session_table_of(i, simple_table("t" + std::to_string(i)));
+  sync_schedule schedule(plan, {});
+  const auto task = schedule.start().at(0);
+  auto tables = task.spec.tables;
+  for (auto& table : tables) {
+    table.cursors.clear();
+    for (const char* shard : {"-40", "40-80"})
+      table.cursors[shard_name(shard)] = table.uncopied ? shard_cursor{"", "", 9, server + "1-20"} : shard_cursor{server + "1-20", "", 9};
+  }
+  schedule.finished(task.id, tables);
+  const auto copies = schedule.start();
+  REQUIRE(copies.size() == 2);
+  for (const auto& copy : copies) {
+    CHECK(copy.spec.kind == stream_kind::copy);
+    CHECK(copy.spec.settles_at_since);
+    CHECK(copy.spec.old_shards.empty());
+    REQUIRE(copy.spec.tables.size() == 1);
+    CHECK(copy.spec.tables[0].stream == 1);
+    CHECK_FALSE(copy.spec.tables[0].uncopied);
+    CHECK(copy.spec.tables[0].cursors.begin()->second == shard_cursor{"", "", 9, server + "1-20"});
   }
 }
 
