@@ -70,7 +70,7 @@ run_target() {
     wire_decoder) dictionary=wire ;;
     event_assembler | stream_session) dictionary=wire max_len=16384 ;;
     cursor | gtid_set) dictionary=gtid ;;
-    json_text) dictionary=json ;;
+    json_string | json_text) dictionary=json ;;
     mysql_answers | mysql_packets) dictionary=sql ;;
     record_encoder | wkb) dictionary=values ;;
   esac

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "protocol/mapping/json_string.hpp"
+#include "protocol/mapping/plain_text.hpp"
 
 namespace psource {
 namespace {
@@ -234,27 +235,25 @@ outcome text_decoder::append_by_table(text_buffer& out, std::string_view bytes) 
   outcome done = outcome::exact;
   constexpr std::size_t longest = 8;  // a cell is copied whole
   while (from != end) {
-    // In steps, so that a large text does not reserve many times its size.
+    // In small steps, so that little more is reserved than is written: the memory is a batch of a fixed size.
     const std::size_t step =
-        static_cast<std::size_t>(end - from) < 4096 ? static_cast<std::size_t>(end - from) : 4096;
+        static_cast<std::size_t>(end - from) < 256 ? static_cast<std::size_t>(end - from) : 256;
     const auto* const stop = from + step;
-    char* to = out.reserve(step * longest);
+    char* to = out.reserve(step * longest + plain_slack);
     while (from != stop) {
-      if (table.ascii && stop - from >= 8) {
-        std::uint64_t word = 0;
-        std::memcpy(&word, from, 8);
-        if (!needs_escape(word)) {
-          std::memcpy(to, &word, 8);
-          from += 8;
-          to += 8;
-          continue;
-        }
+      if (table.ascii) {
+        const std::size_t copied = copy_plain(to, from, static_cast<std::size_t>(stop - from));
+        from += copied;
+        to += copied;
+        if (from == stop) break;
       }
-      const cell& c = table.cells[*from];
-      if (!table.valid[*from]) done = outcome::repaired;
-      std::memcpy(to, c.text, sizeof c.text);
-      to += c.length;
-      ++from;
+      do {
+        const cell& c = table.cells[*from];
+        if (!table.valid[*from]) done = outcome::repaired;
+        std::memcpy(to, c.text, sizeof c.text);
+        to += c.length;
+        ++from;
+      } while (from != stop && !(table.ascii && is_plain(*from)));
     }
     out.finish(to);
   }

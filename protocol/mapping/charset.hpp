@@ -48,7 +48,7 @@ class text_decoder {
   struct byte_table {
     std::array<cell, 256> cells;
     std::array<bool, 256> valid{};
-    bool ascii = true;  ///< The lower half is ASCII, so it can be copied 8 bytes at a time.
+    bool ascii = true;  ///< The lower half is ASCII, so it can be copied many bytes at a time.
     void set(unsigned byte, std::uint32_t code_point);
   };
   struct close_iconv {

@@ -1,48 +1,68 @@
-// Eight bytes at a time while nothing needs care, one character at a time else.
+// Many bytes at a time while nothing needs care (plain_text.hpp), one character at a time else.
 #include "protocol/mapping/json_string.hpp"
 
+#include <array>
 #include <cstring>
+
+#include "protocol/mapping/plain_text.hpp"
 
 namespace psource {
 namespace {
 
-constexpr char hex_digits[] = "0123456789abcdef";
 constexpr char replacement[] = "\xEF\xBF\xBD";
 
-char* write_escape(char* to, unsigned char c) {
-  char letter = 0;
-  switch (c) {
-    case '"':
-    case '\\':
-      letter = static_cast<char>(c);
-      break;
-    case '\b':
-      letter = 'b';
-      break;
-    case '\f':
-      letter = 'f';
-      break;
-    case '\n':
-      letter = 'n';
-      break;
-    case '\r':
-      letter = 'r';
-      break;
-    case '\t':
-      letter = 't';
-      break;
-    default:
-      std::memcpy(to, "\\u00", 4);
-      to[4] = hex_digits[c >> 4];
-      to[5] = hex_digits[c & 15];
-      return to + 6;
+/// How an ASCII character stands in a JSON string; the text is copied whole.
+struct escape {
+  char text[7] = {};
+  std::uint8_t length = 0;
+};
+
+constexpr std::array<escape, 128> make_escapes() {
+  constexpr char hex_digits[] = "0123456789abcdef";
+  std::array<escape, 128> all{};
+  for (unsigned c = 0; c < 128; ++c) {
+    escape& one = all[c];
+    char letter = 0;
+    switch (c) {
+      case '"':
+      case '\\':
+        letter = static_cast<char>(c);
+        break;
+      case '\b':
+        letter = 'b';
+        break;
+      case '\f':
+        letter = 'f';
+        break;
+      case '\n':
+        letter = 'n';
+        break;
+      case '\r':
+        letter = 'r';
+        break;
+      case '\t':
+        letter = 't';
+        break;
+      default:
+        break;
+    }
+    if (letter != 0) {
+      one.text[0] = '\\';
+      one.text[1] = letter;
+      one.length = 2;
+    } else if (c < 0x20) {
+      const char code[] = {'\\', 'u', '0', '0', hex_digits[c >> 4], hex_digits[c & 15]};
+      for (unsigned i = 0; i < 6; ++i) one.text[i] = code[i];
+      one.length = 6;
+    } else {
+      one.text[0] = static_cast<char>(c);
+      one.length = 1;
+    }
   }
-  to[0] = '\\';
-  to[1] = letter;
-  return to + 2;
+  return all;
 }
 
-bool plain(unsigned char c) { return c >= 0x20 && c != '"' && c != '\\'; }
+constexpr std::array<escape, 128> escapes = make_escapes();
 
 }  // namespace
 
@@ -87,57 +107,48 @@ char* write_utf8(char* to, std::uint32_t c) {
 }
 
 char* write_escaped(char* to, std::uint32_t code_point) {
-  if (code_point < 0x80 && !plain(static_cast<unsigned char>(code_point)))
-    return write_escape(to, static_cast<unsigned char>(code_point));
-  return write_utf8(to, code_point);
+  if (code_point >= 0x80) return write_utf8(to, code_point);
+  const escape& one = escapes[code_point];
+  std::memcpy(to, one.text, one.length);
+  return to + one.length;
 }
 
 outcome append_escaped(text_buffer& out, std::string_view text) {
   const auto* from = reinterpret_cast<const unsigned char*>(text.data());
   const auto* const end = from + text.size();
   outcome done = outcome::exact;
-  // One step writes at most 6 bytes for one that it reads, so with 16 spare bytes checked before each careful
-  // step the fast copies below always have room.
-  constexpr std::size_t spare = 16;
+  // One character with care writes at most 8 bytes, of which at most 6 count.
+  constexpr std::size_t spare = plain_slack + 8;
   char* to = out.reserve(text.size() + spare);
-  while (from != end) {
-    while (end - from >= 8) {
-      std::uint64_t word = 0;
-      std::memcpy(&word, from, 8);
-      if (needs_escape(word)) break;
-      std::memcpy(to, &word, 8);
-      from += 8;
-      to += 8;
-    }
+  for (;;) {
+    const std::size_t copied = copy_plain(to, from, static_cast<std::size_t>(end - from));
+    from += copied;
+    to += copied;
     if (from == end) break;
-    const std::size_t need = static_cast<std::size_t>(end - from) + spare;
-    if (static_cast<std::size_t>(out.limit() - to) < need) to = out.reserve_at(to, need);
-    // At most 8 characters with care before the fast way is tried again; within them each may grow.
-    unsigned char c = *from;
-    while (c < 0x80 && plain(c)) {
-      *to++ = static_cast<char>(c);
-      if (++from == end) {
-        out.finish(to);
-        return done;
+    do {
+      const std::size_t need = static_cast<std::size_t>(end - from) + spare;
+      if (static_cast<std::size_t>(out.limit() - to) < need) to = out.reserve_at(to, need);
+      const unsigned char c = *from;
+      if (c < 0x80) {
+        const escape& one = escapes[c];
+        std::memcpy(to, one.text, sizeof one.text);
+        to += one.length;
+        ++from;
+        continue;
       }
-      c = *from;
-    }
-    if (c < 0x80) {
-      to = write_escape(to, c);
-      ++from;
-      continue;
-    }
-    const std::size_t length = utf8_length(from, end);
-    if (length == 0) {
-      std::memcpy(to, replacement, 3);
-      to += 3;
-      ++from;
-      done = outcome::repaired;
-      continue;
-    }
-    for (std::size_t i = 0; i < length; ++i) to[i] = static_cast<char>(from[i]);
-    to += length;
-    from += length;
+      const std::size_t length = utf8_length(from, end);
+      if (length == 0) {
+        std::memcpy(to, replacement, 3);
+        to += 3;
+        ++from;
+        done = outcome::repaired;
+        continue;
+      }
+      for (std::size_t i = 0; i < length; ++i) to[i] = static_cast<char>(from[i]);
+      to += length;
+      from += length;
+    } while (from != end && !is_plain(*from));
+    if (from == end) break;
   }
   out.finish(to);
   return done;

@@ -28,16 +28,4 @@ char* write_utf8(char* to, std::uint32_t code_point);
 /// otherwise.
 char* write_escaped(char* to, std::uint32_t code_point);
 
-/// True when any of 8 bytes is not a character that a JSON string holds as it is in one byte.
-inline bool needs_escape(std::uint64_t word) {
-  constexpr std::uint64_t ones = 0x0101010101010101u;
-  constexpr std::uint64_t highs = 0x8080808080808080u;
-  const std::uint64_t quote = word ^ (ones * '"');
-  const std::uint64_t backslash = word ^ (ones * '\\');
-  // A byte is below n when subtracting n borrows from its high bit; borrows run upwards only, so the lowest
-  // hit is true.
-  const std::uint64_t hits = ((word - ones * 0x20) | (quote - ones) | (backslash - ones) | word) & highs;
-  return hits != 0;
-}
-
 }  // namespace psource

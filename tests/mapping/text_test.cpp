@@ -2,14 +2,17 @@
 #include <doctest/doctest.h>
 #include <rapidjson/document.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
+#include <vector>
 
 #include "protocol/mapping/charset.hpp"
 #include "protocol/mapping/dates.hpp"
 #include "protocol/mapping/json_string.hpp"
 #include "protocol/mapping/json_text.hpp"
 #include "protocol/mapping/numbers.hpp"
+#include "protocol/mapping/plain_text.hpp"
 #include "protocol/mapping/wkt.hpp"
 
 using namespace psource;
@@ -59,6 +62,27 @@ TEST_CASE("every byte at every place of a word is escaped as JSON wants it") {
   CHECK(escaped("\x7f") == "\x7f");
   CHECK(escaped("\xe2\x80\xa8\xe2\x80\xa9") == "\xe2\x80\xa8\xe2\x80\xa9");
   CHECK(escaped("") == "");
+}
+
+TEST_CASE("plain bytes are copied up to the first one that is not, with vectors as without, at every length and place") {
+  std::mt19937 random(11);
+  const std::string specials = std::string("\"\\\x00\x1f\x7f\x80\xff ", 8);
+  for (std::size_t size = 0; size < 70; ++size) {
+    for (std::size_t place = 0; place <= size; ++place) {
+      // Its own memory, so that reading beyond it would be seen.
+      std::vector<unsigned char> text(size, 'x');
+      if (place < size) text[place] = static_cast<unsigned char>(specials[random() % specials.size()]);
+      if (size > 0 && random() % 2 == 0) text[random() % size] = static_cast<unsigned char>(random());
+      std::vector<char> with(size + plain_slack);
+      std::vector<char> without(size + plain_slack);
+      const std::size_t copied = copy_plain(with.data(), text.data(), size);
+      const auto first = std::find_if_not(text.begin(), text.end(), is_plain);
+      REQUIRE(copied == static_cast<std::size_t>(first - text.begin()));
+      REQUIRE(plain_text::copy_by_words(without.data(), text.data(), size) == copied);
+      REQUIRE(std::equal(text.begin(), first, reinterpret_cast<unsigned char*>(with.data())));
+      REQUIRE(std::equal(text.begin(), first, reinterpret_cast<unsigned char*>(without.data())));
+    }
+  }
 }
 
 TEST_CASE("a text of nothing but control characters grows to six times its size") {
