@@ -88,6 +88,7 @@ stream_request stream_session::begin_attempt() {
   response_.reset();
   events_ = {};
   in_rows_ = false;
+  rows_before_ = {};
   has_change_ = false;
   lookup_answered_ = false;
   heard_ = false;
@@ -129,6 +130,7 @@ stream_request stream_session::begin_attempt() {
 }
 
 void stream_session::feed(response_buffer response) {
+  rows_before_ = {};
   response_ = std::move(response);
   events_ = event_reader(*response_);
   emitted_at_ = std::max(emitted_at_, clock_->wall_milliseconds());
@@ -145,6 +147,7 @@ result<pump_result> stream_session::pump(batch& out) {
       in_rows_ = false;
     }
     if (!response_ || !events_.next(event_)) break;
+    if (goes_on_with_rows(event_)) continue;
     auto step = take_event(event_, out);
     if (!step) return fail(std::move(step.error()));
     if (*step) return **step;
@@ -315,8 +318,24 @@ result<void> stream_session::take_fields(const raw_event& event, batch& out) {
   return {};
 }
 
+// A row event like the one before: what start_rows() found out still holds.
+bool stream_session::goes_on_with_rows(const raw_event& event) {
+  if (rows_before_.data() == nullptr) return false;
+  if (events_.only_rows_differ()) {
+    rows_ = row_event_reader(event.row_event);
+    if (rows_.table_name() == rows_before_) {
+      in_rows_ = true;
+      has_change_ = false;
+      return true;
+    }
+  }
+  rows_before_ = {};
+  return false;
+}
+
 result<void> stream_session::start_rows(const raw_event& event) {
   rows_ = row_event_reader(event.row_event);
+  rows_cursor_ = nullptr;
   rows_table_ = find_table(rows_.table_name());
   // Rows of other tables (sidecar heartbeats, say) are none of ours.
   if (rows_table_ == no_table) return {};
@@ -353,6 +372,9 @@ result<void> stream_session::start_rows(const raw_event& event) {
     rows_shard_->position.reset();
     settle_cursors(*rows_shard_, true);
   }
+  // With metadata each event may have a position of its own.
+  if (!spec_.tables[rows_table_].encoder.include_metadata)
+    rows_before_ = rows_.table_name();
   in_rows_ = true;
   has_change_ = false;
   return {};
@@ -441,77 +463,78 @@ void stream_session::complete(looked_up_rows rows) {
   lookup_answered_ = true;
 }
 
-result<void> stream_session::take_change(const row_change_view& change, const std::optional<looked_up_row>* whole,
-                                         batch& out) {
+// Where a copied row stands among the changes: one moment for all of a snapshot.
+result<void> stream_session::begin_snapshot() {
+  const session_table& table = spec_.tables[rows_table_];
+  slot& target = rows_shard_->tables[rows_table_];
+  const bool again = std::exchange(rows_shard_->copy_rows_seen, true);
+  // vtgate resumes a copy by itself when its query is cut off. Where that loses rows, the copy has to start over.
+  if (again && !table.resumable)
+    return fail(failure{error_code::copy_time_limit,
+                        "The server cut the copy of " + table.shape->id.to_string() + " on shard " +
+                            rows_shard_->shard.str() +
+                            ", which cannot be resumed: the table has no primary key that allows it.",
+                        {},
+                        table.shape->id});
+  target.snapshot_cursor = std::max(rows_cursor_->cdc_cursor + 1, clock_->server_microseconds());
+  return remember_snapshot();
+}
+
+result<void> stream_session::append(const row_view& row, bool deleted, bool as_copied, batch& out) {
   session_table& table = spec_.tables[rows_table_];
   slot& target = rows_shard_->tables[rows_table_];
-  record_encoder& encoder = *target.encoder;
-  shard_cursor& cursor = cursor_of(*rows_shard_, rows_table_);
-  const bool copied = event_.timestamp == 0;
+  shard_cursor& cursor = *rows_cursor_;
   record_context context;
   context.emitted_at_ms = emitted_at_;
   context.position = row_position_;
   context.extracted_at_ns = emitted_at_ * 1'000'000;
-  std::uint64_t records = 0;
-  const auto append = [&](const row_view& row, bool deleted) -> result<void> {
-    // What was looked up has the form of a copy's values.
-    context.copied = copied || (whole != nullptr && !deleted);
-    if (copied) {
-      if (target.snapshot_cursor == 0) {
-        const bool again = std::exchange(rows_shard_->copy_rows_seen, true);
-        // vtgate resumes a copy by itself when its query is cut off. Where that loses rows, the copy has to start over.
-        if (again && !table.resumable)
-          return fail(failure{error_code::copy_time_limit,
-                              "The server cut the copy of " + table.shape->id.to_string() + " on shard " +
-                                  rows_shard_->shard.str() +
-                                  ", which cannot be resumed: the table has no primary key that allows it.",
-                              {},
-                              table.shape->id});
-        target.snapshot_cursor = std::max(cursor.cdc_cursor + 1, clock_->server_microseconds());
-        auto remembered = remember_snapshot();
-        if (!remembered) return remembered;
-      }
-      context.cdc_cursor = std::max(target.snapshot_cursor, cursor.cdc_cursor);
-      context.updated_at_micros = target.snapshot_cursor;
-    } else {
-      const std::int64_t commit = event_.timestamp * micros_per_second;
-      context.cdc_cursor = std::max(cursor.cdc_cursor + 1, commit + (deleted ? 0 : change_offset));
-      context.updated_at_micros = commit;
-      out.newest_commit_seconds = std::max(out.newest_commit_seconds, event_.timestamp);
-    }
-    context.deleted = deleted;
-    context.sequence = ++sequence_;
-    auto appended = encoder.append_record(out.lines, row, context);
-    if (!appended) {
-      if (!appended.error().stream) appended.error().stream = table.shape->id;
-      return appended;
-    }
-    cursor.cdc_cursor = context.cdc_cursor;
-    target.dirty = true;
-    moved_ = true;
-    ++records;
-    return {};
-  };
-  const bool deletes = table.deletes && encoder.delivers_deletes();
-  result<void> done;
-  if (change.after.present) {
-    if (change.before.present && deletes && !encoder.same_key(change.before, change.after)) {
-      done = append(change.before, true);
-      if (!done) return done;
-    }
-    // A row that is gone by now is skipped: its delete follows.
-    if (whole == nullptr)
-      done = append(change.after, false);
-    else if (*whole)
-      done = append((*whole)->view(), false);
-  } else if (change.before.present) {
-    if (deletes) done = append(change.before, true);
+  context.copied = as_copied;
+  context.deleted = deleted;
+  if (event_.timestamp == 0) {
+    if (target.snapshot_cursor == 0)
+      if (auto begun = begin_snapshot(); !begun) return begun;
+    context.cdc_cursor = std::max(target.snapshot_cursor, cursor.cdc_cursor);
+    context.updated_at_micros = target.snapshot_cursor;
   } else {
-    done = fail(error_code::response_malformed,
-                "A row change of " + table.shape->id.to_string() + " has neither a before nor an after image.");
+    const std::int64_t commit = event_.timestamp * micros_per_second;
+    context.cdc_cursor = std::max(cursor.cdc_cursor + 1, commit + (deleted ? 0 : change_offset));
+    context.updated_at_micros = commit;
+    out.newest_commit_seconds = std::max(out.newest_commit_seconds, event_.timestamp);
   }
-  if (records > 0) out.count(table.stream, records);
-  return done;
+  context.sequence = ++sequence_;
+  auto appended = target.encoder->append_record(out.lines, row, context);
+  if (!appended) {
+    if (!appended.error().stream) appended.error().stream = table.shape->id;
+    return appended;
+  }
+  cursor.cdc_cursor = context.cdc_cursor;
+  target.dirty = true;
+  moved_ = true;
+  out.count(table.stream, 1);
+  return {};
+}
+
+result<void> stream_session::take_change(const row_change_view& change, const std::optional<looked_up_row>* whole,
+                                         batch& out) {
+  const session_table& table = spec_.tables[rows_table_];
+  const record_encoder& encoder = *rows_shard_->tables[rows_table_].encoder;
+  if (rows_cursor_ == nullptr) rows_cursor_ = &cursor_of(*rows_shard_, rows_table_);
+  const bool copied = event_.timestamp == 0;
+  const bool deletes = table.deletes && encoder.delivers_deletes();
+  if (change.after.present) {
+    if (change.before.present && deletes && !encoder.same_key(change.before, change.after))
+      if (auto done = append(change.before, true, copied, out); !done) return done;
+    if (whole == nullptr) return append(change.after, false, copied, out);
+    // What was looked up has the form of a copy's values. A row that is gone by now is skipped: its delete follows.
+    if (*whole) return append((*whole)->view(), false, true, out);
+    return {};
+  }
+  if (change.before.present) {
+    if (deletes) return append(change.before, true, copied, out);
+    return {};
+  }
+  return fail(error_code::response_malformed,
+              "A row change of " + table.shape->id.to_string() + " has neither a before nor an after image.");
 }
 
 result<bool> stream_session::take_boundary(batch& out) {

@@ -1,71 +1,79 @@
 // In-place decoding of VStream responses; see the header for the grammar.
 #include "protocol/vitess/response_decoder.hpp"
 
+#include <cstring>
+
 #include "protocol/vitess/wire.hpp"
 
 namespace psource {
 
 namespace {
 
-constexpr std::uint32_t varint_type = 0;
-constexpr std::uint32_t bytes_type = 2;
+using wire::bytes_type;
+using wire::key;
+using wire::varint_type;
 
-bool read_event(std::string_view bytes, raw_event& event) {
+// Reads a message field, which may be there once: given twice it would have to be merged; no server writes that.
+bool read_once(const char*& at, const char* end, std::string_view& value) {
+  return value.data() == nullptr && wire::read_bytes(at, end, value);
+}
+
+bool read_number(const char*& at, const char* end, std::int64_t& number) {
+  std::uint64_t value = 0;
+  if (!wire::read_varint(at, end, value)) return false;
+  number = static_cast<std::int64_t>(value);
+  return true;
+}
+
+// `rows_at` becomes the place where the length of row_event stands, if there is one.
+bool read_event(std::string_view bytes, raw_event& event, const char*& rows_at) {
   event = raw_event{};
   const char* at = bytes.data();
-  const char* end = at + bytes.size();
+  const char* const end = at + bytes.size();
   while (at != end) {
-    std::uint32_t field = 0;
-    std::uint32_t type = 0;
-    if (!wire::read_tag(at, end, field, type)) return false;
-    if (type == varint_type && (field == 1 || field == 2 || field == 20)) {
-      std::uint64_t number = 0;
-      if (!wire::read_varint(at, end, number)) return false;
-      if (field == 1)
+    std::uint32_t next = 0;
+    if (!wire::read_key(at, end, next)) return false;
+    bool good = true;
+    switch (next) {
+      case key(1, varint_type): {
+        std::int64_t number = 0;
+        good = read_number(at, end, number);
         event.type = static_cast<event_type>(static_cast<std::int32_t>(number));
-      else if (field == 2)
-        event.timestamp = static_cast<std::int64_t>(number);
-      else
-        event.current_time = static_cast<std::int64_t>(number);
-      continue;
-    }
-    if (type != bytes_type) {
-      if (!wire::skip(at, end, type)) return false;
-      continue;
-    }
-    std::string_view value;
-    if (!wire::read_bytes(at, end, value)) return false;
-    // A message field given twice would have to be merged; no server writes that.
-    const auto once = [&value](std::string_view& target) {
-      if (target.data() != nullptr) return false;
-      target = value;
-      return true;
-    };
-    switch (field) {
-      case 4:
-        event.statement = value;
         break;
-      case 5:
-        if (!once(event.row_event)) return false;
+      }
+      case key(2, varint_type):
+        good = read_number(at, end, event.timestamp);
         break;
-      case 6:
-        if (!once(event.field_event)) return false;
+      case key(4, bytes_type):
+        good = wire::read_bytes(at, end, event.statement);
         break;
-      case 7:
-        if (!once(event.vgtid)) return false;
+      case key(5, bytes_type):
+        rows_at = at;
+        good = read_once(at, end, event.row_event);
         break;
-      case 22:
-        event.keyspace = value;
+      case key(6, bytes_type):
+        good = read_once(at, end, event.field_event);
         break;
-      case 23:
-        event.shard = value;
+      case key(7, bytes_type):
+        good = read_once(at, end, event.vgtid);
         break;
-      case 28:
-        event.event_gtid = value;
+      case key(20, varint_type):
+        good = read_number(at, end, event.current_time);
+        break;
+      case key(22, bytes_type):
+        good = wire::read_bytes(at, end, event.keyspace);
+        break;
+      case key(23, bytes_type):
+        good = wire::read_bytes(at, end, event.shard);
+        break;
+      case key(28, bytes_type):
+        good = wire::read_bytes(at, end, event.event_gtid);
         break;
       default:
+        good = wire::skip(at, end, next & 7);
         break;
     }
+    if (!good) return false;
   }
   return true;
 }
@@ -74,38 +82,29 @@ bool read_row(std::string_view bytes, row_view& row) {
   if (row.present) return false;
   row.present = true;
   const char* at = bytes.data();
-  const char* end = at + bytes.size();
+  const char* const end = at + bytes.size();
   while (at != end) {
-    std::uint32_t field = 0;
-    std::uint32_t type = 0;
-    if (!wire::read_tag(at, end, field, type)) return false;
-    if (field == 1) {
-      if (type != bytes_type || row.lengths.data() != nullptr || !wire::read_bytes(at, end, row.lengths)) return false;
-    } else if (field == 2 && type == bytes_type) {
-      if (row.values.data() != nullptr || !wire::read_bytes(at, end, row.values)) return false;
-    } else if (!wire::skip(at, end, type)) {
-      return false;
-    }
+    std::uint32_t next = 0;
+    if (!wire::read_key(at, end, next)) return false;
+    // Lengths that are not packed would be a field of another type.
+    const bool good = next == key(1, bytes_type)   ? read_once(at, end, row.lengths)
+                      : next == key(2, bytes_type) ? read_once(at, end, row.values)
+                                                   : next >> 3 != 1 && wire::skip(at, end, next & 7);
+    if (!good) return false;
   }
   return true;
 }
 
 bool read_bitmap(std::string_view bytes, std::string_view& bits, std::int64_t& count) {
   const char* at = bytes.data();
-  const char* end = at + bytes.size();
+  const char* const end = at + bytes.size();
   while (at != end) {
-    std::uint32_t field = 0;
-    std::uint32_t type = 0;
-    if (!wire::read_tag(at, end, field, type)) return false;
-    if (field == 1 && type == varint_type) {
-      std::uint64_t number = 0;
-      if (!wire::read_varint(at, end, number)) return false;
-      count = static_cast<std::int64_t>(number);
-    } else if (field == 2 && type == bytes_type) {
-      if (!wire::read_bytes(at, end, bits)) return false;
-    } else if (!wire::skip(at, end, type)) {
-      return false;
-    }
+    std::uint32_t next = 0;
+    if (!wire::read_key(at, end, next)) return false;
+    const bool good = next == key(1, varint_type)  ? read_number(at, end, count)
+                      : next == key(2, bytes_type) ? wire::read_bytes(at, end, bits)
+                                                   : wire::skip(at, end, next & 7);
+    if (!good) return false;
   }
   // A count that the bits do not cover would send readers of the bitmap past its end.
   return count >= 0 && static_cast<std::uint64_t>(count) <= std::uint64_t{bits.size()} * 8;
@@ -114,19 +113,18 @@ bool read_bitmap(std::string_view bytes, std::string_view& bits, std::int64_t& c
 bool read_row_change(std::string_view bytes, row_change_view& change) {
   change = row_change_view{};
   const char* at = bytes.data();
-  const char* end = at + bytes.size();
+  const char* const end = at + bytes.size();
   while (at != end) {
-    std::uint32_t field = 0;
-    std::uint32_t type = 0;
-    if (!wire::read_tag(at, end, field, type)) return false;
-    if (type != bytes_type) {
-      if (!wire::skip(at, end, type)) return false;
+    std::uint32_t next = 0;
+    if (!wire::read_key(at, end, next)) return false;
+    if ((next & 7) != bytes_type) {
+      if (!wire::skip(at, end, next & 7)) return false;
       continue;
     }
     std::string_view value;
     if (!wire::read_bytes(at, end, value)) return false;
     bool good = true;
-    switch (field) {
+    switch (next >> 3) {
       case 1:
         good = read_row(value, change.before);
         break;
@@ -149,17 +147,41 @@ bool read_row_change(std::string_view bytes, row_change_view& change) {
 
 }  // namespace
 
+bool event_reader::read_like_model(std::string_view bytes, raw_event& event) const {
+  const std::size_t around = model_head_.size() + model_tail_.size();
+  if (bytes.size() <= around || std::memcmp(bytes.data(), model_head_.data(), model_head_.size()) != 0) return false;
+  const char* at = bytes.data() + model_head_.size();
+  const char* const end = bytes.data() + bytes.size();
+  std::string_view rows;
+  if (!wire::read_bytes(at, end, rows) || static_cast<std::size_t>(end - at) != model_tail_.size() ||
+      std::memcmp(at, model_tail_.data(), model_tail_.size()) != 0)
+    return false;
+  event = model_;
+  event.row_event = rows;
+  return true;
+}
+
 bool event_reader::next(raw_event& event) {
   while (at_ != end_) {
-    std::uint32_t field = 0;
-    std::uint32_t type = 0;
+    std::uint32_t next = 0;
     std::string_view bytes;
-    if (!wire::read_tag(at_, end_, field, type)) return broken();
-    if (field == 1 && type == bytes_type) {
-      if (!wire::read_bytes(at_, end_, bytes) || !read_event(bytes, event)) return broken();
+    if (!wire::read_key(at_, end_, next)) return broken();
+    if (next == key(1, bytes_type)) {
+      if (!wire::read_bytes(at_, end_, bytes)) return broken();
+      only_rows_differ_ = !model_head_.empty() && read_like_model(bytes, event);
+      if (only_rows_differ_) return true;
+      const char* rows_at = nullptr;
+      if (!read_event(bytes, event, rows_at)) return broken();
+      model_head_ = {};
+      if (rows_at != nullptr) {
+        const char* const behind = event.row_event.data() + event.row_event.size();
+        model_ = event;
+        model_head_ = {bytes.data(), static_cast<std::size_t>(rows_at - bytes.data())};
+        model_tail_ = {behind, static_cast<std::size_t>(bytes.data() + bytes.size() - behind)};
+      }
       return true;
     }
-    if (!wire::skip(at_, end_, type)) return broken();
+    if (!wire::skip(at_, end_, next & 7)) return broken();
   }
   return false;
 }
@@ -172,14 +194,13 @@ bool event_reader::broken() {
 
 row_event_reader::row_event_reader(std::string_view row_event)
     : at_(row_event.data()), end_(row_event.data() + row_event.size()) {
-  // The name is needed before the first row; the rows are skipped by their lengths here.
+  // The name is needed before the first row. Servers write it first; rows before it would be skipped by their lengths here.
   const char* at = at_;
-  while (at != end_) {
-    std::uint32_t field = 0;
-    std::uint32_t type = 0;
-    const bool good = wire::read_tag(at, end_, field, type) &&
-                      (field == 1 && type == bytes_type ? wire::read_bytes(at, end_, table_name_)
-                                                        : wire::skip(at, end_, type));
+  while (at != end_ && table_name_.data() == nullptr) {
+    std::uint32_t next = 0;
+    const bool good =
+        wire::read_key(at, end_, next) &&
+        (next == key(1, bytes_type) ? wire::read_bytes(at, end_, table_name_) : wire::skip(at, end_, next & 7));
     if (!good) {
       broken();
       return;
@@ -189,15 +210,19 @@ row_event_reader::row_event_reader(std::string_view row_event)
 
 bool row_event_reader::next(row_change_view& change) {
   while (at_ != end_) {
-    std::uint32_t field = 0;
-    std::uint32_t type = 0;
+    std::uint32_t next = 0;
     std::string_view bytes;
-    if (!wire::read_tag(at_, end_, field, type)) return broken();
-    if (field == 2 && type == bytes_type) {
-      if (!wire::read_bytes(at_, end_, bytes) || !read_row_change(bytes, change)) return broken();
-      return true;
+    if (!wire::read_key(at_, end_, next)) return broken();
+    if (next == key(2, bytes_type)) {
+      if (!wire::read_bytes(at_, end_, bytes)) return broken();
+      return read_row_change(bytes, change) || broken();
     }
-    if (!wire::skip(at_, end_, type)) return broken();
+    if (next == key(1, bytes_type)) {
+      // A second name would be the one that counts.
+      if (!wire::read_bytes(at_, end_, bytes) || bytes.data() != table_name_.data()) return broken();
+    } else if (!wire::skip(at_, end_, next & 7)) {
+      return broken();
+    }
   }
   return false;
 }

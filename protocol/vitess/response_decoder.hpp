@@ -7,8 +7,8 @@
 //   row_event  := table_name=1 | row_changes=2* | keyspace=3 | shard=4 | …
 //   row_change := before=1 | after=2 | data_columns=3 | json_partial_values=4
 //   row        := lengths=1 (packed sint64) | values=2
-// Differences from Protobuf's own decoder: an image or a field of a row that is given twice is an error here, and so are
-// lengths that are not packed; no known server writes either.
+// Differences from Protobuf's own decoder: an image, a field of a row or a table name that is given twice is an error
+// here, and so are lengths that are not packed; no known server writes any of them.
 #pragma once
 
 #include <cstdint>
@@ -76,12 +76,21 @@ class event_reader {
   /// The next event; false at the end and when the bytes are malformed.
   bool next(raw_event& event);
   bool ok() const { return ok_; }
+  /// The last event differs from the one before in nothing but what row_event holds. False where that was not looked at.
+  bool only_rows_differ() const { return only_rows_differ_; }
 
  private:
+  bool read_like_model(std::string_view bytes, raw_event& event) const;
   bool broken();
   const char* at_ = nullptr;
   const char* end_ = nullptr;
   bool ok_ = true;
+  bool only_rows_differ_ = false;
+  // A copy sends each row in an event of its own, and all else in it is the same from one to the next: what was read of
+  // the last such event, and its bytes before the length of row_event and behind its end.
+  raw_event model_;
+  std::string_view model_head_;
+  std::string_view model_tail_;
 };
 
 /// Walks the row changes of one ROW event. It may be kept between two rows: a reader stops when its batch is full.

@@ -15,6 +15,11 @@ inline bool read_varint(const char*& at, const char* end, std::uint64_t& value) 
     return true;
   }
   std::uint64_t result = byte & 0x7f;
+  // Two bytes are the rule for what is longer than one: lengths of rows and of their events.
+  if (at != end && static_cast<unsigned char>(*at) < 0x80) {
+    value = result | static_cast<std::uint64_t>(static_cast<unsigned char>(*at++)) << 7;
+    return true;
+  }
   for (unsigned shift = 7; shift < 70; shift += 7) {
     if (at == end) return false;
     byte = static_cast<unsigned char>(*at++);
@@ -37,13 +42,18 @@ inline bool read_bytes(const char*& at, const char* end, std::string_view& value
   return true;
 }
 
-/// Field number and wire type of a tag; field 0 and numbers above 2^29 - 1 are malformed.
-inline bool read_tag(const char*& at, const char* end, std::uint32_t& field, std::uint32_t& type) {
-  std::uint64_t tag = 0;
-  if (!read_varint(at, end, tag) || tag > 0xffffffffu) return false;
-  field = static_cast<std::uint32_t>(tag >> 3);
-  type = static_cast<std::uint32_t>(tag & 7);
-  return field != 0;
+constexpr std::uint32_t varint_type = 0;
+constexpr std::uint32_t bytes_type = 2;
+
+/// Field number and wire type in one, as they stand on the wire: for a switch.
+constexpr std::uint32_t key(std::uint32_t field, std::uint32_t type) { return field << 3 | type; }
+
+/// Reads a key; field 0 and numbers above 2^29 - 1 are malformed.
+inline bool read_key(const char*& at, const char* end, std::uint32_t& key) {
+  std::uint64_t read = 0;
+  if (!read_varint(at, end, read) || read > 0xffffffffu) return false;
+  key = static_cast<std::uint32_t>(read);
+  return key >= 8;
 }
 
 /// Skips a field's value. Groups (types 3 and 4) are not part of proto3 and count as malformed.
