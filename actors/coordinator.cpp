@@ -52,6 +52,11 @@ void coordinator_state::watch() {
     begin_inquiry(inquiry::refresh);
 }
 
+void coordinator_state::tick() {
+  self->delayed_send(coordinator_actor(self), parts.readers.watch_interval, tick_atom::value);
+  for (const auto& [id, reader] : readers) self->send(reader, watch_atom::value);
+}
+
 void coordinator_state::begin_inquiry(inquiry why) {
   asking = why;
   // Traffic is switched to new shards in steps: each further round waits longer.
@@ -304,6 +309,7 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
   self->state.last_peek = self->state.last_listing = self->home_system().clock().now();
   self->state.begin(*plan);
   self->delayed_send(coordinator_actor(self), self->state.parts.refresh_interval, watch_atom::value);
+  self->delayed_send(coordinator_actor(self), self->state.parts.readers.watch_interval, tick_atom::value);
   return {
       [self](start_atom) { self->state.start_tasks(); },
       [self](done_atom, task_id id, const tables_ptr& tables) { self->state.task_done(id, tables); },
@@ -314,6 +320,7 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
       [self](broken_atom, const failure_ptr& why) { self->state.output_broke(*why); },
       [self](finish_atom) { self->state.all_written(); },
       [self](watch_atom) { self->state.watch(); },
+      [self](tick_atom) { self->state.tick(); },
       [self](serving_atom, const serving_answer_ptr& serving) { self->state.take_serving(*serving); },
       [self](plan_atom) { self->state.list_serving(); },
       [self](stops_atom, const stops_answer_ptr& stops) { self->state.take_stops(*stops); },

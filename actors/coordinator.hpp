@@ -92,6 +92,7 @@ struct coordinator_state {
   void stop(int signal);
   void all_written();
   void watch();
+  void tick();
   void take_serving(const result<std::vector<shard_id>>& serving);
   void take_stops(const result<std::map<shard_id, gtid_set>>& stops);
   void list_serving();

@@ -44,6 +44,7 @@ using ready_atom = caf::atom_constant<caf::atom("ready")>;
 using ended_atom = caf::atom_constant<caf::atom("ended")>;
 using retry_atom = caf::atom_constant<caf::atom("retry")>;
 using watch_atom = caf::atom_constant<caf::atom("watch")>;
+using tick_atom = caf::atom_constant<caf::atom("tick")>;
 using written_atom = caf::atom_constant<caf::atom("written")>;
 using stop_atom = caf::atom_constant<caf::atom("stop")>;
 using batch_atom = caf::atom_constant<caf::atom("batch")>;
@@ -76,7 +77,8 @@ using stream_reader_actor = caf::typed_actor<
     caf::reacts_to<rows_atom, std::uint64_t, rows_answer_ptr>,
     // From the question worker: what the server of a shard says of its binary log, asked because this attempt is silent.
     caf::reacts_to<positions_atom, std::uint64_t, std::string, positions_answer_ptr>,
-    // INTERNAL: looks whether the stream has stalled.
+    // From the coordinator, every few seconds: look whether the stream has stalled. A timer of its own would wake the
+    // clock's thread for each of thousands of calls.
     caf::reacts_to<watch_atom>,
     // From the coordinator: hand over what is complete and end.
     caf::reacts_to<stop_atom>>;
@@ -116,6 +118,8 @@ using coordinator_actor = caf::typed_actor<
     caf::reacts_to<finish_atom>,
     // INTERNAL: tables that are done may have to catch up again, because copies take long.
     caf::reacts_to<watch_atom>,
+    // INTERNAL: readers shall look at their clocks.
+    caf::reacts_to<tick_atom>,
     // From the question worker: fresh stop positions.
     caf::reacts_to<stops_atom, stops_answer_ptr>,
     // From the question worker: the shards that serve now. Every inquiry begins with them.

@@ -274,9 +274,7 @@ void stream_reader_state::attempt_failed(const failure& why) {
 }
 
 void stream_reader_state::watch() {
-  if (over) return;
-  self->delayed_send(stream_reader_actor(self), settings.watch_interval, watch_atom::value);
-  if (!call || blocked || looking_up) return;
+  if (over || !call || blocked || looking_up) return;
   const auto time = now();
   if (session->progress() != progress_seen) {
     progress_seen = session->progress();
@@ -373,7 +371,6 @@ stream_reader_actor::behavior_type stream_reader(stream_reader_actor::stateful_p
   state.random.seed(static_cast<std::minstd_rand::result_type>(settings.seed + id + 1));
   self->set_default_handler(caf::drop);
   self->send(stream_reader_actor(self), retry_atom::value, state.attempt);
-  self->delayed_send(stream_reader_actor(self), settings.watch_interval, watch_atom::value);
   return {
       [self](retry_atom, std::uint64_t attempt) {
         if (attempt == self->state.attempt && !self->state.over) self->state.open();
