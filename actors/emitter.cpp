@@ -22,7 +22,7 @@ void emitter_state::write_line(std::string line) {
   if (broken) return;
   const std::uint64_t ticket = next_ticket++;
   pending.push_back({ticket, nullptr, {}});
-  out->write(std::make_shared<const std::string>(std::move(line)), ticket);
+  out->write(output_bytes(std::make_shared<const std::string>(std::move(line))), ticket);
 }
 
 void emitter_state::write_state(stream_index stream) {
@@ -77,7 +77,7 @@ void emitter_state::take_batch(batch_ptr filled, const stream_reader_actor& read
     for (const auto& count : filled->counts) write_state(count.stream);
   const std::uint64_t ticket = next_ticket++;
   // The lines stay inside the batch; the output shares its ownership.
-  std::shared_ptr<const std::string> lines(filled, &filled->lines);
+  output_bytes lines(filled, filled->lines.view());
   pending.push_back({ticket, std::move(filled), reader});
   counters->unwritten.fetch_add(1, std::memory_order_relaxed);
   out->write(std::move(lines), ticket);

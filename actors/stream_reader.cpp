@@ -63,7 +63,7 @@ bool stream_reader_state::have_buffer() {
   }
   if (in_flight >= window) return false;
   current = std::make_shared<batch>();
-  current->lines.reserve(batch::capacity);
+  current->lines.reserve(batch::capacity + batch::slack);
   return true;
 }
 
@@ -137,8 +137,8 @@ void stream_reader_state::take_back(batch_ptr written) {
   written->clear();
   // One record may have made it much larger than the others; that memory is not kept.
   if (written->lines.capacity() > 2 * batch::capacity) {
-    written->lines = std::string();
-    written->lines.reserve(batch::capacity);
+    written->lines.release();
+    written->lines.reserve(batch::capacity + batch::slack);
   }
   free.push_back(std::move(written));
   run();

@@ -18,13 +18,15 @@ std::string repeated(const std::string& text, std::size_t size) {
   return out;
 }
 
-workload encoding(std::string name, const shaped_row& row, std::size_t times, bool binlog = false) {
+/// Encodes the rows, all of one table, in turns.
+workload encoding(std::string name, std::vector<shaped_row> rows, std::size_t times, bool binlog = false) {
   struct kept {
-    shaped_row row;
+    std::vector<shaped_row> rows;
     record_encoder encoder;
-    std::string lines;
+    text_buffer lines;
   };
-  const auto keep = std::make_shared<kept>(kept{row, row.encoder(), {}});
+  record_encoder encoder = rows.front().encoder();
+  const auto keep = std::make_shared<kept>(kept{std::move(rows), std::move(encoder), {}});
   const auto run = [keep, times, binlog] {
     record_context context;
     context.emitted_at_ms = 1'767'225'600'000;
@@ -33,12 +35,17 @@ workload encoding(std::string name, const shaped_row& row, std::size_t times, bo
     keep->lines.clear();
     for (std::size_t i = 0; i < times; ++i) {
       if (binlog) ++context.cdc_cursor;  // Each change has a cursor of its own.
-      if (!keep->encoder.append_record(keep->lines, keep->row.view(), context))
+      if (!keep->encoder.append_record(keep->lines, keep->rows[i % keep->rows.size()].view(), context))
         throw std::runtime_error("a row cannot be encoded");
     }
     return keep->lines.size();
   };
-  return {std::move(name), times, run(), run};
+  const std::size_t bytes = run();
+  return {std::move(name), times, bytes, run};
+}
+
+workload encoding(std::string name, const shaped_row& row, std::size_t times, bool binlog = false) {
+  return encoding(std::move(name), std::vector<shaped_row>{row}, times, binlog);
 }
 
 /// 200 columns of mixed types.
@@ -59,12 +66,12 @@ shaped_row wide_row() {
   return shaped_row(all);
 }
 
-/// A row of local-branch's table with every type.
-shaped_row every_type() {
+/// Rows of local-branch's table with every type; the fifth case has nothing but NULL.
+shaped_row every_type(std::int64_t id) {
   const auto table = local_branch::all_types_table(10);
   local_branch::byte_buffer buffer;
   char* const at = buffer.reserve(table.rows->max_size());
-  const char* const end = table.rows->write(at, 5, 0, local_branch::row_text::mysql);
+  const char* const end = table.rows->write(at, id, 0, local_branch::row_text::mysql);
   const auto values = local_branch::read_row({at, static_cast<std::size_t>(end - at)});
   if (!values || values->size() != table.schema.columns.size())
     throw std::runtime_error("all_types cannot be read");
@@ -87,7 +94,8 @@ std::vector<workload> encoder_workloads() {
       encoding("sysbench_cdc_binlog", sysbench_row(true), 2000, true),
       encoding("narrow_int", shaped_row(std::vector<shaped_value>{{"int", "1234567"}}), 2000),
       encoding("wide_200_columns", wide_row(), 200),
-      encoding("all_types", every_type(), 500),
+      encoding("all_types", {every_type(1), every_type(2), every_type(3), every_type(4)}, 500),
+      encoding("all_types_null", every_type(5), 500),
       encoding("text_1_mb", text(repeated("A plain text that nobody has to escape. ", 1'000'000)), 4),
       encoding("text_to_escape", text(repeated("line \"one\"\n\tpath C:\\temp\\x; ", 1000)), 500),
       encoding("text_utf8", text(repeated("Größe und Maß: 東京都 ☃ ", 990)), 500),

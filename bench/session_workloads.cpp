@@ -26,7 +26,7 @@ workload pumping(std::string name, stream_kind kind, std::size_t rows, std::size
   const auto shape = generated_shape(cdc);
   const auto clock = std::make_shared<fixed_clock>();
   const auto out = std::make_shared<batch>();
-  out->lines.reserve(batch::capacity);
+  out->lines.reserve(batch::capacity + batch::slack);
   const auto run = [=] {
     session_spec spec;
     spec.kind = kind;

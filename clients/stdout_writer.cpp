@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -34,6 +35,18 @@ class descriptor_file final : public output_file {
     action.sa_handler = do_nothing;
     sigemptyset(&action.sa_mask);
     sigaction(interrupt_signal(), &action, nullptr);
+    // write_at_once() runs on threads of others: EPIPE has to arrive as an error there too.
+    std::signal(SIGPIPE, SIG_IGN);
+  }
+
+  ssize_t write_at_once(const char* bytes, std::size_t size) override {
+    // A terminal, an old kernel or a file system may not know how to tell; then the thread does all.
+    if (!can_tell_) return -EAGAIN;
+    const iovec part{const_cast<char*>(bytes), size};  // It is only read.
+    const ssize_t n = pwritev2(fd_, &part, 1, -1, RWF_NOWAIT);
+    if (n >= 0) return n;
+    if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL) can_tell_ = false;
+    return errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL ? -EAGAIN : -errno;
   }
 
   ssize_t writev(const iovec* parts, int count) override {
@@ -50,6 +63,7 @@ class descriptor_file final : public output_file {
 
  private:
   const int fd_;
+  bool can_tell_ = true;  // Only write_at_once() looks at it, one call at a time.
 };
 
 failure failure_of(int error) {
@@ -65,7 +79,7 @@ failure failure_of(int error) {
   return f;
 }
 
-// Signals belong to other threads; SIGPIPE stays pending here, so that EPIPE arrives as an error.
+// Signals belong to other threads.
 void keep_signals_away() {
   sigset_t mask;
   sigfillset(&mask);
@@ -94,17 +108,34 @@ stdout_writer::~stdout_writer() {
   }
 }
 
-void stdout_writer::write(std::shared_ptr<const std::string> bytes, std::uint64_t ticket) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (failed_ || closing_) {
-    return;
+void stdout_writer::write(output_bytes bytes, std::uint64_t ticket) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (failed_ || closing_) {
+      return;
+    }
+    std::size_t done = 0;
+    if (queue_.empty() && !busy_ && bytes.size() > 0) {
+      // A failure is left to the thread, which meets it again.
+      const ssize_t n = file_->write_at_once(bytes.view().data(), bytes.size());
+      done = n > 0 ? std::min(static_cast<std::size_t>(n), bytes.size()) : 0;
+    }
+    if (queued_ == 0) {
+      last_progress_ = std::chrono::steady_clock::now();
+    }
+    written_ += done;
+    if (done == 0 || done < bytes.size()) {
+      if (queue_.empty()) {
+        front_written_ = done;
+      }
+      queued_ += bytes.size() - done;
+      queue_.push_back(item{std::move(bytes), ticket});
+      work_.notify_one();
+      return;
+    }
   }
-  if (queued_ == 0) {
-    last_progress_ = std::chrono::steady_clock::now();
-  }
-  queued_ += bytes->size();
-  queue_.push_back(item{std::move(bytes), ticket});
-  work_.notify_one();
+  bytes = {};
+  listener_->on_written(ticket);
 }
 
 std::size_t stdout_writer::queued_bytes() const {
@@ -169,7 +200,9 @@ bool stdout_writer::write_some() {
   std::size_t offered = 0;
   {
     std::unique_lock<std::mutex> lock(mutex_);
+    busy_ = false;
     work_.wait(lock, [this] { return !queue_.empty() || closing_; });
+    busy_ = true;
     if (abandoned_ || queue_.empty()) {
       return false;
     }
@@ -179,9 +212,9 @@ bool stdout_writer::write_some() {
         break;
       }
       // writev does not write to it.
-      parts[static_cast<std::size_t>(count)].iov_base = const_cast<char*>(i.bytes->data() + skip);
-      parts[static_cast<std::size_t>(count)].iov_len = i.bytes->size() - skip;
-      offered += i.bytes->size() - skip;
+      parts[static_cast<std::size_t>(count)].iov_base = const_cast<char*>(i.bytes.view().data() + skip);
+      parts[static_cast<std::size_t>(count)].iov_len = i.bytes.size() - skip;
+      offered += i.bytes.size() - skip;
       skip = 0;
       ++count;
     }
@@ -211,7 +244,7 @@ bool stdout_writer::write_some() {
     written_ += left;
     last_progress_ = std::chrono::steady_clock::now();
     for (int i = 0; i < count; ++i) {
-      const std::size_t rest = queue_.front().bytes->size() - front_written_;
+      const std::size_t rest = queue_.front().bytes.size() - front_written_;
       if (rest > left) {
         front_written_ += left;
         break;

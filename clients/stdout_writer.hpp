@@ -21,11 +21,14 @@
 
 namespace psource {
 
-/// The system calls of the writer, so that tests can make them fail. All but interrupt() run on the writer's
-/// thread.
+/// The system calls of the writer, so that tests can make them fail. All but interrupt() and write_at_once() run on the
+/// writer's thread, and never two of them at the same time.
 class output_file {
  public:
   virtual ~output_file() = default;
+  /// As writev() for one buffer, but -EAGAIN where that would block, and where it cannot be told. Runs on the thread of
+  /// stdout_writer::write().
+  virtual ssize_t write_at_once(const char* bytes, std::size_t size) = 0;
   /// As writev(2), but returns -errno instead of setting errno. May block.
   virtual ssize_t writev(const iovec* parts, int count) = 0;
   /// Waits until a write could succeed or something interrupts; called after -EAGAIN.
@@ -35,10 +38,11 @@ class output_file {
 };
 
 /// The real calls on a descriptor, which is not closed at the end. Widens a pipe to 1 MiB where the system
-/// allows it. Takes the signal SIGRTMIN+3 for interrupt().
+/// allows it. Takes the signal SIGRTMIN+3 for interrupt(), and ignores SIGPIPE.
 std::unique_ptr<output_file> open_output_file(int fd);
 
-/// Writes buffers in order on a thread of its own. Handles short writes, EINTR and EAGAIN; EPIPE is
+/// Writes buffers in order: at once while nothing is queued and the system takes them without blocking, which spares two
+/// hops between threads for each; else on a thread of its own. Handles short writes, EINTR and EAGAIN; EPIPE is
 /// output_closed, any other error output_failed. After a failure nothing more is written, so what was written
 /// ends where the failure hit.
 class stdout_writer final : public output {
@@ -50,7 +54,7 @@ class stdout_writer final : public output {
   stdout_writer(const stdout_writer&) = delete;
   stdout_writer& operator=(const stdout_writer&) = delete;
 
-  void write(std::shared_ptr<const std::string> bytes, std::uint64_t ticket) override;
+  void write(output_bytes bytes, std::uint64_t ticket) override;
   std::size_t queued_bytes() const override;
 
   /// Bytes written so far. Any thread.
@@ -67,7 +71,7 @@ class stdout_writer final : public output {
 
  private:
   struct item {
-    std::shared_ptr<const std::string> bytes;
+    output_bytes bytes;
     std::uint64_t ticket = 0;
   };
   void run();
@@ -85,6 +89,7 @@ class stdout_writer final : public output {
   std::size_t queued_ = 0;
   std::uint64_t written_ = 0;
   std::chrono::steady_clock::time_point last_progress_;
+  bool busy_ = false;       // The thread is writing, or has not told yet what it wrote.
   bool closing_ = false;    // No more buffers; end when the queue is empty.
   bool abandoned_ = false;  // End now.
   bool finished_ = false;

@@ -123,8 +123,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   context.position = in.rest().substr(0, 20);
   const auto encode = [&](const row_view& row) {
     const std::string kept = "kept";
-    std::string out = kept;
-    const auto done = encoder->append_record(out, row, context);
+    text_buffer lines;
+    lines.append(kept);
+    const auto done = encoder->append_record(lines, row, context);
+    const std::string out(lines.view());
     if (!done) {
       FUZZ_CHECK(out == kept && done.error().code == error_code::response_malformed);
       return false;

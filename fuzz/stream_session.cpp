@@ -157,10 +157,11 @@ class receiver {
 
   void take(const session_spec& spec, const batch& got) {
     std::map<stream_index, std::uint64_t> counted;
-    for (std::size_t at = 0; at < got.lines.size();) {
-      const auto end = got.lines.find('\n', at);
-      FUZZ_CHECK(end != std::string::npos);
-      const auto line = std::string_view(got.lines).substr(at, end - at);
+    const std::string_view lines = got.lines.view();
+    for (std::size_t at = 0; at < lines.size();) {
+      const auto end = lines.find('\n', at);
+      FUZZ_CHECK(end != std::string_view::npos);
+      const auto line = lines.substr(at, end - at);
       at = end + 1;
       rapidjson::Document document;
       FUZZ_CHECK(fuzz::parse(document, line));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "protocol/mapping/text_buffer.hpp"
 #include "protocol/names.hpp"
 
 namespace psource {
@@ -54,7 +55,7 @@ struct shard_removal {
 /// writes it and gives it back.
 struct batch {
   /// Whole RECORD lines. At most `capacity` bytes, but for a single larger record.
-  std::string lines;
+  text_buffer lines;
   std::vector<record_count> counts;
   std::vector<shard_removal> removals;
   std::vector<cursor_move> moves;
@@ -64,6 +65,8 @@ struct batch {
   std::int64_t newest_commit_seconds = 0;
 
   static constexpr std::size_t capacity = 128 * 1024;
+  /// Conversions reserve a little more than they write.
+  static constexpr std::size_t slack = 8 * 1024;
 
   bool empty() const { return lines.empty() && moves.empty() && removals.empty() && warnings.empty(); }
   void clear() {

@@ -5,13 +5,15 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "protocol/failure.hpp"
 
 namespace psource {
 
-/// Hears what became of buffers. All functions run on the output's own thread, one at a time, and must not
-/// block.
+/// Hears what became of buffers. The functions run on the output's own thread or inside output::write(), one at a time,
+/// and must not block.
 class output_listener {
  public:
   virtual ~output_listener() = default;
@@ -23,13 +25,28 @@ class output_listener {
   virtual void on_failed(failure what) = 0;
 };
 
+/// Finished bytes, and what keeps them in memory: a batch, or a text of its own.
+class output_bytes {
+ public:
+  output_bytes() = default;
+  output_bytes(std::shared_ptr<const void> owner, std::string_view view) : owner_(std::move(owner)), view_(view) {}
+  explicit output_bytes(std::shared_ptr<const std::string> text) : view_(*text) { owner_ = std::move(text); }
+
+  std::string_view view() const { return view_; }
+  std::size_t size() const { return view_.size(); }
+
+ private:
+  std::shared_ptr<const void> owner_;
+  std::string_view view_;
+};
+
 /// Takes finished bytes (whole lines) and writes them in order.
 class output {
  public:
   virtual ~output() = default;
-  /// Queues a buffer and returns at once. The buffer must not change until its ticket was told. After a
-  /// failure the buffer is dropped without a word. Any thread; the order of calls is the order of bytes.
-  virtual void write(std::shared_ptr<const std::string> bytes, std::uint64_t ticket) = 0;
+  /// Writes a buffer if that can be done without waiting, else queues it; returns at once. The buffer must not change until its ticket was told. After a
+  /// failure the buffer is dropped without a word. One thread at a time; the order of calls is the order of bytes.
+  virtual void write(output_bytes bytes, std::uint64_t ticket) = 0;
   /// Bytes queued and not written yet. Stop handing over at `queue_limit`. Any thread.
   virtual std::size_t queued_bytes() const = 0;
 

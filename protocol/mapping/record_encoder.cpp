@@ -149,23 +149,27 @@ struct record_encoder::impl {
   bool cursor = false;
   bool metadata = false;
 
-  text_buffer line;
   text_buffer scratch;
   std::vector<change> changes;
 
-  /// The CDC columns and the line's end change seldom from row to row, so they are kept as text.
+  /// The CDC columns up to the value of the cursor, and the line's end, change seldom from row to row, so they are kept
+  /// as text.
   text_buffer cdc_text;
   text_buffer end_text;
+  /// Of the row before: rows of a copy share it.
+  std::int64_t cursor_value = 0;
+  text_buffer cursor_text;
   bool tail_valid = false;
   bool tail_deleted = false;
-  std::int64_t tail_cursor = 0;
   std::int64_t tail_updated_at = 0;
   std::int64_t tail_emitted_at = 0;
 
   void make_tail(const record_context& context);
-  outcome append_value(column_plan& plan, std::string_view value, bool copied);
-  void append_metadata(const record_context& context);
-  void append_changes();
+  result<void> write_record(text_buffer& line, const row_view& row, const record_context& context);
+  outcome append_value(text_buffer& line, column_plan& plan, std::string_view value, bool copied);
+  void append_cursor(text_buffer& line, std::int64_t value);
+  void append_metadata(text_buffer& line, const record_context& context);
+  void append_changes(text_buffer& line);
   result<void> malformed(const std::string& what) const;
   std::string add_column(column_plan& plan, const wire_column& field, const stream_shape& shape,
                          const field_event& fields, const encoder_options& options);
@@ -198,20 +202,19 @@ void record_encoder::impl::make_tail(const record_context& context) {
       cdc_text.append("null");
   }
   if (cursor) {
-    name(psource::cdc_cursor);
-    append_int(cdc_text, context.cdc_cursor);
+    name(psource::cdc_cursor);  // Its value follows for each row.
   }
   end_text.clear();
   end_text.append("},\"emitted_at\":");
   append_int(end_text, context.emitted_at_ms);
   tail_valid = true;
   tail_deleted = context.deleted;
-  tail_cursor = context.cdc_cursor;
   tail_updated_at = context.updated_at_micros;
   tail_emitted_at = context.emitted_at_ms;
 }
 
-outcome record_encoder::impl::append_value(column_plan& plan, std::string_view value, bool copied) {
+outcome record_encoder::impl::append_value(text_buffer& line, column_plan& plan, std::string_view value,
+                                           bool copied) {
   outcome done = outcome::exact;
   switch (plan.how) {
     case conversion::integer:
@@ -269,7 +272,16 @@ outcome record_encoder::impl::append_value(column_plan& plan, std::string_view v
   return done;
 }
 
-void record_encoder::impl::append_metadata(const record_context& context) {
+void record_encoder::impl::append_cursor(text_buffer& line, std::int64_t value) {
+  if (cursor_text.empty() || value != cursor_value) {
+    cursor_text.clear();
+    append_int(cursor_text, value);
+    cursor_value = value;
+  }
+  line.append(cursor_text.view());
+}
+
+void record_encoder::impl::append_metadata(text_buffer& line, const record_context& context) {
   if (data_needs_comma || updated_at || deleted_at || cursor) line.push(',');
   line.append("\"_planetscale_metadata\":{\"vgtid_position\":\"");
   append_escaped(line, context.position);
@@ -280,7 +292,7 @@ void record_encoder::impl::append_metadata(const record_context& context) {
   line.push('}');
 }
 
-void record_encoder::impl::append_changes() {
+void record_encoder::impl::append_changes(text_buffer& line) {
   line.append(",\"meta\":{\"changes\":[");
   bool first = true;
   for (const auto& entry : changes) {
@@ -431,24 +443,14 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
   return record_encoder(std::move(state));
 }
 
-result<void> record_encoder::append_record(std::string& out, const row_view& row,
-                                           const record_context& context) {
-  impl& self = *impl_;
-  if (!row.present || (context.deleted && !self.deleted_at))
-    return fail(failure{
-        error_code::internal,
-        "A row of table " + self.id.to_string() + " was to be delivered that has no image to deliver.",
-        {},
-        self.id});
-  text_buffer& line = self.line;
-  line.clear();
-  self.changes.clear();
-  line.append(self.head);
-
+result<void> record_encoder::impl::write_record(text_buffer& line, const row_view& row,
+                                                const record_context& context) {
+  changes.clear();
+  line.append(head);
   value_reader values(row);
-  for (std::size_t i = 0; i < self.columns.size(); ++i) {
-    if (!values.next()) return self.malformed("has fewer values than the table has columns, or broken ones");
-    column_plan& plan = self.columns[i];
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    if (!values.next()) return malformed("has fewer values than the table has columns, or broken ones");
+    column_plan& plan = columns[i];
     if (!plan.delivered) continue;
     char* to = line.reserve(std::max(plan.prefix_size, short_prefix));
     if (plan.prefix_size <= short_prefix)
@@ -461,7 +463,7 @@ result<void> record_encoder::append_record(std::string& out, const row_view& row
       continue;
     }
     const std::size_t before = line.size();
-    const outcome done = self.append_value(plan, values.value(), context.copied);
+    const outcome done = append_value(line, plan, values.value(), context.copied);
     if (done == outcome::exact) continue;
     bool nulled = false;
     if (done == outcome::impossible) {
@@ -470,24 +472,37 @@ result<void> record_encoder::append_record(std::string& out, const row_view& row
       nulled = stand_in.empty();
       line.append(nulled ? std::string_view("null") : stand_in);
     }
-    self.changes.push_back({i, nulled});
+    changes.push_back({i, nulled});
   }
   if (values.next() || !values.ok())
-    return self.malformed("has more values than the table has columns, or broken ones");
+    return malformed("has more values than the table has columns, or broken ones");
 
-  if (!self.tail_valid || context.emitted_at_ms != self.tail_emitted_at ||
-      context.cdc_cursor != self.tail_cursor || context.updated_at_micros != self.tail_updated_at ||
-      context.deleted != self.tail_deleted)
-    self.make_tail(context);
-  line.append(self.cdc_text.view());
-  if (self.metadata) self.append_metadata(context);
-  line.append(self.end_text.view());
-  if (!self.changes.empty()) self.append_changes();
+  if (!tail_valid || context.emitted_at_ms != tail_emitted_at || context.updated_at_micros != tail_updated_at ||
+      context.deleted != tail_deleted)
+    make_tail(context);
+  line.append(cdc_text.view());
+  if (cursor) append_cursor(line, context.cdc_cursor);
+  if (metadata) append_metadata(line, context);
+  line.append(end_text.view());
+  if (!changes.empty()) append_changes(line);
   line.append("}}\n");
-  out.append(line.view());
-  if (line.capacity() > largest_kept_buffer) line.release();
-  if (self.scratch.capacity() > largest_kept_buffer) self.scratch.release();
   return {};
+}
+
+result<void> record_encoder::append_record(text_buffer& out, const row_view& row,
+                                           const record_context& context) {
+  impl& self = *impl_;
+  if (!row.present || (context.deleted && !self.deleted_at))
+    return fail(failure{
+        error_code::internal,
+        "A row of table " + self.id.to_string() + " was to be delivered that has no image to deliver.",
+        {},
+        self.id});
+  const std::size_t before = out.size();
+  auto done = self.write_record(out, row, context);
+  if (!done) out.truncate(before);
+  if (self.scratch.capacity() > largest_kept_buffer) self.scratch.release();
+  return done;
 }
 
 bool record_encoder::delivers_deletes() const { return impl_->deleted_at; }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "protocol/failure.hpp"
+#include "protocol/mapping/text_buffer.hpp"
 #include "protocol/mapping/type_table.hpp"
 #include "protocol/names.hpp"
 #include "protocol/vitess/columns.hpp"
@@ -54,7 +55,7 @@ struct record_context {
 ///
 /// Every column value becomes what docs/types.md says. A value that cannot be told exactly never fails the
 /// record: it is nulled or repaired, and `meta.changes` says so. No memory is allocated per row once the
-/// buffers have grown to the size of the largest row (a buffer above 1 MiB is given back).
+/// buffers have grown to the size of the largest row (a scratch buffer above 1 MiB is given back).
 class record_encoder {
  public:
   /// Matches the stream's columns with the event's.
@@ -72,7 +73,7 @@ class record_encoder {
   /// was. Errors: response_malformed (the row has another number of values than the FIELD event, or broken
   /// lengths), internal (a deleted row although delivers_deletes() is false, or an image that is not
   /// present).
-  result<void> append_record(std::string& out, const row_view& row, const record_context& context);
+  result<void> append_record(text_buffer& out, const row_view& row, const record_context& context);
 
   /// False when the catalog lacks `_ab_cdc_deleted_at`: a delete must not be encoded then, it would look like
   /// a row that came back.

@@ -1,11 +1,12 @@
-// The scratch memory that one record is written to: plain pointers, because std::string checks and terminates
-// on every append and this is the busiest code of the program.
+// The memory that records are written to: plain pointers, because std::string checks and terminates on every append and
+// this is the busiest code of the program.
 #pragma once
 
 #include <cstddef>
 #include <cstring>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 namespace psource {
 
@@ -20,8 +21,19 @@ enum class outcome : unsigned char {
 class text_buffer {
  public:
   text_buffer() = default;
+  text_buffer(text_buffer&& other) noexcept
+      : memory_(std::move(other.memory_)),
+        end_(std::exchange(other.end_, nullptr)),
+        limit_(std::exchange(other.limit_, nullptr)) {}
+  text_buffer& operator=(text_buffer&& other) noexcept {
+    memory_ = std::move(other.memory_);
+    end_ = std::exchange(other.end_, nullptr);
+    limit_ = std::exchange(other.limit_, nullptr);
+    return *this;
+  }
 
   std::size_t size() const { return static_cast<std::size_t>(end_ - begin()); }
+  bool empty() const { return end_ == begin(); }
   std::size_t capacity() const { return static_cast<std::size_t>(limit_ - begin()); }
   std::string_view view() const { return {begin(), size()}; }
   void clear() { end_ = begin(); }

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -71,6 +72,9 @@ struct file_log {
   std::condition_variable changed;
   std::string bytes;
   int calls = 0;
+  /// What write_at_once() takes at most; nothing = it cannot tell.
+  std::optional<std::size_t> at_once;
+  int calls_at_once = 0;
   int most_parts = 0;
   int waits = 0;
   int interrupts = 0;
@@ -83,6 +87,15 @@ class scripted_file final : public output_file {
  public:
   using answer = std::function<ssize_t(int call, std::size_t offered)>;
   scripted_file(std::shared_ptr<file_log> log, answer a) : log_(std::move(log)), answer_(std::move(a)) {}
+
+  ssize_t write_at_once(const char* bytes, std::size_t size) override {
+    std::lock_guard<std::mutex> lock(log_->mutex);
+    if (!log_->at_once) return -EAGAIN;
+    log_->calls_at_once += 1;
+    const std::size_t taken = std::min(size, *log_->at_once);
+    log_->bytes.append(bytes, taken);
+    return taken == 0 ? -EAGAIN : static_cast<ssize_t>(taken);
+  }
 
   ssize_t writev(const iovec* parts, int count) override {
     std::unique_lock<std::mutex> lock(log_->mutex);
@@ -121,8 +134,10 @@ class scripted_file final : public output_file {
   const answer answer_;
 };
 
-std::shared_ptr<const std::string> bytes_of(std::string text) {
-  return std::make_shared<const std::string>(std::move(text));
+ssize_t take_all(int, std::size_t offered) { return static_cast<ssize_t>(offered); }
+
+output_bytes bytes_of(std::string text) {
+  return output_bytes(std::make_shared<const std::string>(std::move(text)));
 }
 
 struct pipe_pair {
@@ -174,9 +189,9 @@ TEST_CASE("buffers come out of a pipe in order, and each ticket is told once") {
     for (std::uint64_t i = 0; i < 500; ++i) {
       std::string line(i % 7 * 3'000, static_cast<char>('a' + i % 26));  // Some are empty.
       expected += line;
-      auto buffer = bytes_of(std::move(line));
+      auto buffer = std::make_shared<const std::string>(std::move(line));
       released = buffer;
-      writer.write(std::move(buffer), i);
+      writer.write(output_bytes(std::move(buffer)), i);
       tickets.push_back(i);
     }
     CHECK(writer.close(patience).has_value());
@@ -191,6 +206,46 @@ TEST_CASE("buffers come out of a pipe in order, and each ticket is told once") {
   CHECK(received == expected);
   CHECK(listener->written() == tickets);
   CHECK(listener->failures().empty());
+}
+
+TEST_CASE("what the system takes without waiting is written at once, and told before write() returns") {
+  auto log = std::make_shared<file_log>();
+  log->at_once = 1000;
+  auto listener = std::make_shared<recording_listener>();
+  stdout_writer writer(std::make_unique<scripted_file>(log, take_all), listener);
+  writer.write(bytes_of("one\n"), 1);
+  CHECK(listener->written() == std::vector<std::uint64_t>{1});
+  writer.write(bytes_of("two\n"), 2);
+  CHECK(listener->written() == std::vector<std::uint64_t>{1, 2});
+  CHECK(writer.queued_bytes() == 0);
+  CHECK(writer.bytes_written() == 8);
+  CHECK(writer.close(patience).has_value());
+  CHECK(log->bytes == "one\ntwo\n");
+  CHECK(log->calls == 0);
+}
+
+TEST_CASE("what is taken in part goes on behind that part, and nothing overtakes what is queued") {
+  auto log = std::make_shared<file_log>();
+  log->at_once = 5;
+  log->gate_open = false;
+  auto listener = std::make_shared<recording_listener>();
+  stdout_writer writer(std::make_unique<scripted_file>(log, take_all), listener);
+  writer.write(bytes_of("0123456789"), 1);
+  CHECK(writer.queued_bytes() == 5);
+  writer.write(bytes_of("abc"), 2);
+  CHECK(writer.queued_bytes() == 8);
+  CHECK(listener->written().empty());
+  {
+    std::lock_guard<std::mutex> lock(log->mutex);
+    CHECK(log->calls_at_once == 1);
+    log->gate_open = true;
+    log->changed.notify_all();
+  }
+  REQUIRE(listener->wait_written(2));
+  CHECK(writer.close(patience).has_value());
+  CHECK(listener->written() == std::vector<std::uint64_t>{1, 2});
+  CHECK(log->bytes == "0123456789abc");
+  CHECK(writer.bytes_written() == 13);
 }
 
 TEST_CASE("a pipe is widened") {

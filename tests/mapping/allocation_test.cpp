@@ -48,7 +48,7 @@ TEST_CASE("encoding a row allocates nothing, changes and transcoding included") 
   REQUIRE(encoder);
   const wire_row row({"1", "1.5E+00", "0000-00-00 00:00:00", "\xd6\xd0\xce", "\xe9", R"({"a": [1, 2]})",
                       std::string(1000, 'x'), std::string("\0\0\0\0\1\1\0\0\0", 9) + std::string(16, '\0')});
-  std::string out;
+  text_buffer out;
   out.reserve(1 << 20);
   record_context context;
   for (int warm_up = 0; warm_up < 2; ++warm_up) REQUIRE(encoder->append_record(out, row.view(), context));

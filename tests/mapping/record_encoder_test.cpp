@@ -7,6 +7,7 @@
 #include "wire_row.hpp"
 
 using namespace psource;
+using psource::testing::append_record;
 using psource::testing::wire_row;
 
 namespace {
@@ -66,7 +67,7 @@ const std::string head = R"({"type":"RECORD","record":{"stream":"order\"s","name
 TEST_CASE("a record is one line with its row, the CDC columns and nothing else") {
   auto encoder = compiled(shape(), fields());
   std::string out = "before";
-  REQUIRE(encoder.append_record(out, wire_row({"1", "a\nb", std::nullopt}).view(), context()));
+  REQUIRE(append_record(encoder, out, wire_row({"1", "a\nb", std::nullopt}).view(), context()));
   CHECK(out ==
         "before" + head +
             R"("id":1,"na\"me":"a\nb","day":null,"_ab_cdc_updated_at":"2024-02-29T12:34:56.000000Z",)"
@@ -82,21 +83,21 @@ TEST_CASE("a delete carries its before image and the time it happened") {
   auto deleted = context();
   deleted.deleted = true;
   std::string out;
-  REQUIRE(encoder.append_record(out, wire_row({"1", "a", "2024-02-29"}).view(), deleted));
+  REQUIRE(append_record(encoder, out, wire_row({"1", "a", "2024-02-29"}).view(), deleted));
   CHECK(
       out.find(
           R"("day":"2024-02-29","_ab_cdc_updated_at":"2024-02-29T12:34:56.000000Z","_ab_cdc_deleted_at":"2024-02-29T12:34:56.000000Z",)") !=
       std::string::npos);
   // The kept text of the CDC columns follows every change of the context.
   out.clear();
-  REQUIRE(encoder.append_record(out, wire_row({"1", "a", "2024-02-29"}).view(), context()));
+  REQUIRE(append_record(encoder, out, wire_row({"1", "a", "2024-02-29"}).view(), context()));
   CHECK(out.find(R"("_ab_cdc_deleted_at":null)") != std::string::npos);
   auto later = context();
   later.cdc_cursor = 5;
   later.emitted_at_ms = 6;
   later.updated_at_micros = 7;
   out.clear();
-  REQUIRE(encoder.append_record(out, wire_row({"1", "a", "2024-02-29"}).view(), later));
+  REQUIRE(append_record(encoder, out, wire_row({"1", "a", "2024-02-29"}).view(), later));
   CHECK(
       out.find(
           R"("_ab_cdc_updated_at":"1970-01-01T00:00:00.000007Z","_ab_cdc_deleted_at":null,"_ab_cdc_cursor":5},"emitted_at":6}})") !=
@@ -111,7 +112,7 @@ TEST_CASE("without _ab_cdc_deleted_at in the catalog no delete is encoded") {
   auto deleted = context();
   deleted.deleted = true;
   std::string out = "kept";
-  const auto done = encoder.append_record(out, wire_row({"1", "a", std::nullopt}).view(), deleted);
+  const auto done = append_record(encoder, out, wire_row({"1", "a", std::nullopt}).view(), deleted);
   REQUIRE_FALSE(done);
   CHECK(done.error().code == error_code::internal);
   CHECK(out == "kept");
@@ -122,7 +123,7 @@ TEST_CASE("the configured catalog decides what is delivered") {
   stream.selected = {"day"};
   auto encoder = compiled(stream, fields());
   std::string out;
-  REQUIRE(encoder.append_record(out, wire_row({"1", "a", "2024-02-29"}).view(), context()));
+  REQUIRE(append_record(encoder, out, wire_row({"1", "a", "2024-02-29"}).view(), context()));
   CHECK(out == head + R"("day":"2024-02-29"},"emitted_at":1700000000123}})" + "\n");
   REQUIRE(encoder.warnings().size() == 1);
   CHECK(encoder.warnings()[0].find("id, na\"me") != std::string::npos);
@@ -130,7 +131,7 @@ TEST_CASE("the configured catalog decides what is delivered") {
   stream.selected = {"_ab_cdc_cursor"};
   auto only_cursor = compiled(stream, fields());
   out.clear();
-  REQUIRE(only_cursor.append_record(out, wire_row({"1", "a", "2024-02-29"}).view(), context()));
+  REQUIRE(append_record(only_cursor, out, wire_row({"1", "a", "2024-02-29"}).view(), context()));
   CHECK(out == head + R"("_ab_cdc_cursor":1709210096500000},"emitted_at":1700000000123}})" + "\n");
 }
 
@@ -140,7 +141,7 @@ TEST_CASE("a catalog without properties means the table's columns and no CDC col
   auto encoder = compiled(stream, fields());
   CHECK_FALSE(encoder.delivers_deletes());
   std::string out;
-  REQUIRE(encoder.append_record(out, wire_row({"1", "a", std::nullopt}).view(), context()));
+  REQUIRE(append_record(encoder, out, wire_row({"1", "a", std::nullopt}).view(), context()));
   CHECK(out == head + R"("id":1,"na\"me":"a","day":null},"emitted_at":1700000000123}})" + "\n");
 }
 
@@ -183,7 +184,7 @@ TEST_CASE("a row that does not fit leaves the output as it was") {
   auto encoder = compiled(shape(), fields());
   std::string out = "kept";
   const auto refuse = [&](const row_view& row) {
-    const auto done = encoder.append_record(out, row, context());
+    const auto done = append_record(encoder, out, row, context());
     REQUIRE_FALSE(done);
     CHECK(out == "kept");
     return done.error().code;
@@ -201,14 +202,14 @@ TEST_CASE("a row that does not fit leaves the output as it was") {
   view = good.view();
   view.present = false;
   CHECK(refuse(view) == error_code::internal);
-  REQUIRE(encoder.append_record(out, good.view(), context()));
+  REQUIRE(append_record(encoder, out, good.view(), context()));
 }
 
 TEST_CASE("meta.changes names every value that could not be told") {
   auto stream = shape();
   auto encoder = compiled(stream, fields());
   std::string out;
-  REQUIRE(encoder.append_record(out, wire_row({"x", "\xff", "0000-00-00"}).view(), context()));
+  REQUIRE(append_record(encoder, out, wire_row({"x", "\xff", "0000-00-00"}).view(), context()));
   const std::string tail =
       R"("emitted_at":1700000000123,"meta":{"changes":[{"field":"id","change":"NULLED","reason":"SOURCE_SERIALIZATION_ERROR"},)"
       R"({"field":"na\"me","change":"TRUNCATED","reason":"SOURCE_SERIALIZATION_ERROR"},)"
@@ -216,7 +217,7 @@ TEST_CASE("meta.changes names every value that could not be told") {
       "\n";
   CHECK(out.substr(out.size() - tail.size()) == tail);
   out.clear();
-  REQUIRE(encoder.append_record(out, wire_row({"1", "a", "2024-02-29"}).view(), context()));
+  REQUIRE(append_record(encoder, out, wire_row({"1", "a", "2024-02-29"}).view(), context()));
   CHECK(out.find("meta") == std::string::npos);
 }
 
@@ -225,7 +226,7 @@ TEST_CASE("a zero date in the primary key becomes 1970-01-01") {
   stream.table.primary_key = {"id", "day"};
   auto encoder = compiled(stream, fields());
   std::string out;
-  REQUIRE(encoder.append_record(out, wire_row({"1", "a", "0000-00-00"}).view(), context()));
+  REQUIRE(append_record(encoder, out, wire_row({"1", "a", "0000-00-00"}).view(), context()));
   CHECK(out.find(R"("day":"1970-01-01")") != std::string::npos);
   CHECK(out.find(R"({"field":"day","change":"TRUNCATED")") != std::string::npos);
 }
@@ -239,7 +240,7 @@ TEST_CASE("the peer's metadata column is written when it is selected and asked f
   with.sequence = 42;
   auto encoder = compiled(stream, fields(), true);
   std::string out;
-  REQUIRE(encoder.append_record(out, wire_row({"1", "a", std::nullopt}).view(), with));
+  REQUIRE(append_record(encoder, out, wire_row({"1", "a", std::nullopt}).view(), with));
   CHECK(
       out ==
       head +
@@ -248,12 +249,12 @@ TEST_CASE("the peer's metadata column is written when it is selected and asked f
           "\n");
   out.clear();
   auto without = compiled(stream, fields(), false);
-  REQUIRE(without.append_record(out, wire_row({"1", "a", std::nullopt}).view(), with));
+  REQUIRE(append_record(without, out, wire_row({"1", "a", std::nullopt}).view(), with));
   CHECK(out == head + R"("id":1},"emitted_at":1700000000123}})" + "\n");
   stream.selected = {"_planetscale_metadata"};
   auto alone = compiled(stream, fields(), true);
   out.clear();
-  REQUIRE(alone.append_record(out, wire_row({"1", "a", std::nullopt}).view(), with));
+  REQUIRE(append_record(alone, out, wire_row({"1", "a", std::nullopt}).view(), with));
   CHECK(out.find(R"("data":{"_planetscale_metadata":{)") != std::string::npos);
 }
 
@@ -303,7 +304,7 @@ TEST_CASE("unknown types and undecodable character sets warn once per column") {
   auto latin1 = compiled(stream, event);
   CHECK(latin1.warnings().empty());
   std::string out;
-  REQUIRE(latin1.append_record(out, wire_row({"1", "\xe9", std::nullopt}).view(), context()));
+  REQUIRE(append_record(latin1, out, wire_row({"1", "\xe9", std::nullopt}).view(), context()));
   CHECK(out.find("\"é\"") != std::string::npos);
 }
 
@@ -318,7 +319,7 @@ TEST_CASE("a column with a name of ours is left out of schema and records") {
   auto encoder = compiled(stream, event);
   CHECK(encoder.warnings().size() == 1);
   std::string out;
-  REQUIRE(encoder.append_record(out, wire_row({"1", "a", std::nullopt, "mine"}).view(), context()));
+  REQUIRE(append_record(encoder, out, wire_row({"1", "a", std::nullopt, "mine"}).view(), context()));
   CHECK(out.find("mine") == std::string::npos);
 
   const std::string schema = json_schema(stream.table, {});
@@ -360,10 +361,10 @@ TEST_CASE("a table with no columns in front still has a valid schema") {
 TEST_CASE("a large value is written whole, and the encoder works on") {
   auto encoder = compiled(shape(), fields());
   std::string out;
-  REQUIRE(encoder.append_record(out, wire_row({"1", std::string(5000000, '\n'), std::nullopt}).view(),
+  REQUIRE(append_record(encoder, out, wire_row({"1", std::string(5000000, '\n'), std::nullopt}).view(),
                                 context()));
   CHECK(out.size() > 10000000);
   out.clear();
-  REQUIRE(encoder.append_record(out, wire_row({"1", "small", std::nullopt}).view(), context()));
+  REQUIRE(append_record(encoder, out, wire_row({"1", "small", std::nullopt}).view(), context()));
   CHECK(out.find("\"small\"") != std::string::npos);
 }

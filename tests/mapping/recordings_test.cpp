@@ -10,8 +10,10 @@
 
 #include "protocol/mapping/record_encoder.hpp"
 #include "vtgate.pb.h"
+#include "wire_row.hpp"
 
 using namespace psource;
+using psource::testing::append_record;
 
 namespace {
 
@@ -93,7 +95,7 @@ std::vector<delivered> replay(const std::string& recording, const std::string& t
         context.emitted_at_ms = 1;
         context.copied = event.timestamp() == 0;
         std::string line;
-        REQUIRE(encoder->append_record(line, row.view(), context));
+        REQUIRE(append_record(*encoder, line, row.view(), context));
         const std::string opening = "\"data\":{";
         const auto from = line.find(opening) + opening.size();
         const auto to = line.find("},\"emitted_at\":1");

@@ -47,7 +47,7 @@ encoded encode(const type_block& block, const type_value& value, bool copied) {
   context.emitted_at_ms = 7;
   context.copied = copied;
   std::string line;
-  REQUIRE(encoder->append_record(line, row.view(), context));
+  REQUIRE(append_record(*encoder, line, row.view(), context));
 
   rapidjson::Document document;
   document.Parse<rapidjson::kParseValidateEncodingFlag | rapidjson::kParseFullPrecisionFlag>(line.data(),

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "protocol/mapping/record_encoder.hpp"
 #include "protocol/vitess/row_view.hpp"
 
 namespace psource::testing {
@@ -34,5 +35,15 @@ class wire_row {
   std::string lengths_;
   std::string values_;
 };
+
+/// Encodes behind what a string holds.
+inline result<void> append_record(record_encoder& encoder, std::string& out, const row_view& row,
+                                  const record_context& context) {
+  text_buffer lines;
+  lines.append(out);
+  auto done = encoder.append_record(lines, row, context);
+  out = lines.view();
+  return done;
+}
 
 }  // namespace psource::testing

@@ -26,14 +26,14 @@ class scripted_output final : public output {
   scripted_output(std::shared_ptr<output_listener> listener, const std::int64_t& now_us)
       : listener_(std::move(listener)), now_us_(now_us) {}
 
-  void write(std::shared_ptr<const std::string> bytes, std::uint64_t ticket) override {
+  void write(output_bytes bytes, std::uint64_t ticket) override {
     if (broken_) return;
-    queued_ += bytes->size();
-    if (bytes->compare(0, 16, R"({"type":"RECORD")") == 0) {
-      queued_records_ += bytes->size();
-      largest_batch_ = std::max(largest_batch_, bytes->size());
+    queued_ += bytes.size();
+    if (bytes.view().compare(0, 16, R"({"type":"RECORD")") == 0) {
+      queued_records_ += bytes.size();
+      largest_batch_ = std::max(largest_batch_, bytes.size());
     }
-    emitted_.push_back({now_us_, *bytes});
+    emitted_.push_back({now_us_, std::string(bytes.view())});
     queue_.push_back({std::move(bytes), ticket, 0});
   }
   std::size_t queued_bytes() const override { return queued_; }
@@ -47,10 +47,10 @@ class scripted_output final : public output {
   /// Writes at most so many bytes of the first buffer.
   void write_some(std::size_t bytes) {
     entry& first = queue_.front();
-    std::size_t count = std::min(bytes, first.bytes->size() - first.done);
+    std::size_t count = std::min(bytes, first.bytes.size() - first.done);
     const bool breaks = break_at && transcript_.size() + count >= *break_at;
     if (breaks) count = *break_at - transcript_.size();
-    transcript_.append(*first.bytes, first.done, count);
+    transcript_.append(first.bytes.view().substr(first.done, count));
     first.done += count;
     queued_ -= count;
     if (breaks) {
@@ -59,8 +59,8 @@ class scripted_output final : public output {
       listener_->on_failed(break_with);
       return;
     }
-    if (first.done < first.bytes->size()) return;
-    if (first.bytes->compare(0, 16, R"({"type":"RECORD")") == 0) queued_records_ -= first.bytes->size();
+    if (first.done < first.bytes.size()) return;
+    if (first.bytes.view().compare(0, 16, R"({"type":"RECORD")") == 0) queued_records_ -= first.bytes.size();
     written_.push_back(first.ticket);
     queue_.pop_front();
   }
@@ -84,7 +84,7 @@ class scripted_output final : public output {
 
  private:
   struct entry {
-    std::shared_ptr<const std::string> bytes;
+    output_bytes bytes;
     std::uint64_t ticket = 0;
     std::size_t done = 0;
   };
