@@ -459,14 +459,21 @@ bool engine_run::advance() {
   return true;
 }
 
+// The bound of docs/design.md, section 2: streams × (2 × batch + 2 × largest response + what the transport reads ahead).
 void engine_run::check_memory() {
-  const std::size_t queued = out_->queued_record_bytes();
-  if (queued <= report_.most_queued_bytes) return;
-  report_.most_queued_bytes = queued;
-  const std::size_t largest = std::max(out_->largest_batch(), batch::capacity);
-  if (queued > settings_.config.max_streams * stream_reader_state::window * largest)
-    report_.violations.push_back("unwritten records take " + std::to_string(queued) + " bytes with " +
-                                 std::to_string(settings_.config.max_streams) + " streams at once");
+  const std::size_t streams = settings_.config.max_streams;
+  const auto within = [&](std::size_t bytes, std::size_t& most, std::size_t of_one_stream, const char* what) {
+    if (bytes <= most) return;
+    most = bytes;
+    if (bytes > streams * of_one_stream)
+      report_.violations.push_back(std::string(what) + " take " + std::to_string(bytes) + " bytes with " +
+                                   std::to_string(streams) + " streams at once, where " +
+                                   std::to_string(of_one_stream) + " are allowed for each");
+  };
+  within(out_->queued_record_bytes(), report_.most_queued_bytes,
+         stream_reader_state::window * std::max(out_->largest_batch(), batch::capacity), "unwritten records");
+  const response_account& held = server_->held();
+  within(held.bytes, report_.most_response_bytes, 2 * held.largest + read_ahead, "responses");
 }
 
 table_definition definition_of(const model_table& table) {

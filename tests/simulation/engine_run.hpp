@@ -138,7 +138,9 @@ struct run_report {
   std::set<std::pair<std::string, std::size_t>> copies_restarted;
   /// What was seen while it ran.
   std::vector<std::string> violations;
+  /// At one time: records that were handed over and not written, and responses that were sent and not used up.
   std::size_t most_queued_bytes = 0;
+  std::size_t most_response_bytes = 0;
 };
 
 class engine_run {

@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -369,6 +371,71 @@ TEST_CASE("a stream that is done keeps its place until its rows are written") {
   s.settings.on_step = [](engine_run& run) { run.output_stands_still = run.elapsed_seconds() < 60; };
   s.read();
   CHECK(s.report.most_queued_bytes <= 2 * 2 * batch::capacity);
+  CHECK(s.check.all_complete());
+  s.truth();
+}
+
+TEST_CASE("what is held in memory keeps to its bound whatever the size of a transaction, and whoever reads") {
+  // Every run checks the bound (engine_run::check_memory); here what could break it is much larger than it is.
+  constexpr std::int64_t rows = 600;
+  constexpr std::uint32_t padding = 20'000;
+  constexpr std::size_t bound = 2 * (2 * batch::capacity + 2 * 200'000 + 64 * 1024);
+  static_assert(rows * padding > 8 * bound);
+  scene s({{"t0", true}}, {0x80});
+  s.read();
+  std::vector<row_key> keys;
+  for (std::int64_t id = 1; id <= rows; ++id)
+    if (s.shard("-80").holds(id)) keys.emplace_back(0, id);
+  s.branch.put(s.shard("-80"), s.time.seconds(), keys, padding);
+  s.settings.config.max_streams = 2;
+  std::size_t held_at_rest = 0;
+  s.settings.on_step = [&](engine_run& run) {
+    run.events_per_response = 8;
+    run.output_stands_still = run.elapsed_seconds() < 60;
+    if (run.elapsed_seconds() < 60)
+      held_at_rest = std::max(held_at_rest, run.server().held().bytes + run.out().queued_record_bytes());
+  };
+  s.read();
+  CHECK(s.report.most_queued_bytes <= 2 * 2 * batch::capacity);
+  CHECK(s.report.most_response_bytes > 0);
+  CHECK(held_at_rest <= bound);
+  CHECK(s.check.all_complete());
+  s.truth();
+}
+
+TEST_CASE("no shard starves: all advance while the largest is read, and the smallest do not wait for it") {
+  // 4 shards; one has fifty times the rows of the others, and all are streamed at once.
+  scene s({{"t0", true}}, {0x40, 0x80, 0xc0});
+  std::map<std::string, std::size_t> rows;
+  for (std::int64_t id = 1; id <= 4000; ++id) {
+    const auto serving = s.branch.serving();
+    const auto home = std::find_if(serving.begin(), serving.end(), [&](const auto* shard) { return shard->holds(id); });
+    std::size_t& there = rows[(*home)->name];
+    if (there >= ((*home)->name == "-40" ? 500u : 10u)) continue;
+    s.branch.fill(0, id);
+    ++there;
+  }
+  s.settings.config.max_streams = 4;
+  // Events sent on the largest shard's call when each of the others came to its end.
+  std::map<std::string, std::size_t> sent_by_largest;
+  s.settings.on_step = [&](engine_run& run) {
+    run.events_per_response = 1;
+    std::size_t largest = 0;
+    std::set<std::string> open;
+    for (const auto& call : run.server().calls()) {
+      const std::string& shard = call->request().shards.front().shard;
+      if (!call->dropped()) open.insert(shard);
+      if (shard == "-40") largest = call->events_sent();
+    }
+    if (run.calls() == 4)
+      for (const auto* shard : run.branch().serving())
+        if (open.count(shard->name) == 0) sent_by_largest.emplace(shard->name, largest);
+  };
+  s.read();
+  REQUIRE(rows.size() == 4);
+  for (const auto& [shard, sent] : sent_by_largest)
+    if (shard != "-40") CHECK_MESSAGE(sent < 250, shard);
+  CHECK(sent_by_largest.size() == 4);
   CHECK(s.check.all_complete());
   s.truth();
 }

@@ -15,7 +15,6 @@ namespace {
 constexpr int status_cancelled = 1;
 constexpr int status_unknown = 2;
 constexpr int status_internal = 13;
-constexpr std::size_t read_ahead = 64 * 1024;
 
 // The first value of a lastpk's row.
 std::optional<model_row> key_of(const query::QueryResult& lastpk) {
@@ -50,8 +49,8 @@ void describe_v(query::Field* field) {
 }  // namespace
 
 served_call::served_call(branch_model& branch, chance_source& chance, const std::string& bytes,
-                         std::shared_ptr<vstream_listener> listener)
-    : branch_(branch), chance_(chance), listener_(std::move(listener)) {
+                         std::shared_ptr<vstream_listener> listener, std::shared_ptr<response_account> held)
+    : branch_(branch), chance_(chance), listener_(std::move(listener)), held_(std::move(held)) {
   vtgate::VStreamRequest request;
   if (!request.ParseFromString(bytes)) throw std::logic_error("a request that is none");
   for (const auto& rule : request.filter().rules()) {
@@ -110,6 +109,12 @@ response_buffer served_call::take() {
   return response;
 }
 
+void served_call::drop() {
+  dropped_ = true;
+  ready_.clear();
+  ready_bytes_ = 0;
+}
+
 std::optional<stream_end> served_call::verdict() {
   if (verdict_ && outbox_.empty()) return verdict_;
   return std::nullopt;
@@ -136,19 +141,25 @@ void served_call::send(std::size_t events) {
   }
   if (on_settled)
     for (const auto& [shard, gtid] : settled) on_settled(shard, gtid);
-  auto bytes = std::make_shared<const std::string>(response.SerializeAsString());
-  ready_bytes_ += bytes->size();
-  ready_.push_back(std::move(bytes));
+  hand_out(response.SerializeAsString());
+}
+
+void served_call::hand_out(std::string bytes) {
+  const std::size_t size = bytes.size();
+  held_->grow(size);
+  // Counted for as long as anybody holds it: in the transport, in a message or in a session.
+  ready_.emplace_back(new const std::string(std::move(bytes)), [held = held_, size](const std::string* response) {
+    held->bytes -= size;
+    delete response;
+  });
+  ready_bytes_ += size;
   if (!std::exchange(told_ready_, true)) listener_->on_ready();
 }
 
 void served_call::send_heartbeat() {
   vtgate::VStreamResponse response;
   response.add_events()->set_type(binlogdata::HEARTBEAT);
-  auto bytes = std::make_shared<const std::string>(response.SerializeAsString());
-  ready_bytes_ += bytes->size();
-  ready_.push_back(std::move(bytes));
-  if (!std::exchange(told_ready_, true)) listener_->on_ready();
+  hand_out(response.SerializeAsString());
 }
 
 void served_call::end(int status, std::string message) {
@@ -467,7 +478,7 @@ std::unique_ptr<vstream_call> stream_server::open(vstream_request request,
    private:
     std::shared_ptr<served_call> call_;
   };
-  auto call = std::make_shared<served_call>(branch_, chance_, request.bytes, std::move(listener));
+  auto call = std::make_shared<served_call>(branch_, chance_, request.bytes, std::move(listener), held_);
   if (closed) return std::make_unique<handle>(std::move(call));
   calls_.push_back(call);
   if (on_open) on_open(*call);

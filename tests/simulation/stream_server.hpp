@@ -5,6 +5,7 @@
 // the next response, heartbeat, cut or restart of a call.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -52,16 +53,31 @@ struct opened_call {
   std::vector<start> shards;
 };
 
+/// The transport reads on while less is ready.
+inline constexpr std::size_t read_ahead = 64 * 1024;
+
+/// Bytes of the responses that exist, wherever they are.
+struct response_account {
+  std::size_t bytes = 0;
+  std::size_t largest = 0;
+
+  void grow(std::size_t size) {
+    bytes += size;
+    largest = std::max(largest, size);
+  }
+};
+
 /// One VStream call on the server's side.
 class served_call {
  public:
+  /// `held` counts what it sends.
   served_call(branch_model& branch, chance_source& chance, const std::string& request,
-              std::shared_ptr<vstream_listener> listener);
+              std::shared_ptr<vstream_listener> listener, std::shared_ptr<response_account> held);
 
   // --- the client's side ---
   response_buffer take();
   /// The handle was dropped: the client hears of the end, and takes nothing any more.
-  void drop() { dropped_ = true; }
+  void drop();
 
   // --- the driver's side ---
   /// The client still wants to hear of this call.
@@ -113,6 +129,7 @@ class served_call {
     bool snapshot = false;
   };
 
+  void hand_out(std::string bytes);
   bool generate();
   bool generate_from(shard_cursor_model& at);
   void take_snapshot(shard_cursor_model& at);
@@ -130,6 +147,7 @@ class served_call {
   chance_source& chance_;
   opened_call request_;
   std::shared_ptr<vstream_listener> listener_;
+  std::shared_ptr<response_account> held_;
   std::vector<std::size_t> tables_;
   std::vector<shard_cursor_model> streams_;
   /// Shard name → rows of its snapshot that are still to be sent; field events sent since the last (re)start.
@@ -161,6 +179,8 @@ class stream_server final : public vstream_client {
   std::vector<std::shared_ptr<served_call>>& calls() { return calls_; }
   /// Forgets ended calls.
   void tidy();
+  /// Of all calls.
+  const response_account& held() const { return *held_; }
 
   std::uint64_t reconnects = 0;
   /// The process is dead: nothing is answered any more.
@@ -171,6 +191,7 @@ class stream_server final : public vstream_client {
  private:
   branch_model& branch_;
   chance_source& chance_;
+  std::shared_ptr<response_account> held_ = std::make_shared<response_account>();
   std::vector<std::shared_ptr<served_call>> calls_;
 };
 
