@@ -1,8 +1,9 @@
-// Runs workloads a fixed number of times, for callgrind. `count_instructions --list` names them with their
-// units and bytes; `count_instructions NAME` warms one up and then runs it once inside measured_run(), which
-// is what counts.
+// Runs workloads a fixed number of times, for callgrind. `count_instructions --list` names them with their units and
+// bytes; `count_instructions [BEGINNING…]` takes those whose names begin so (all without one), in the order of the list:
+// each is warmed up and then run once inside measured_run(), which is what counts.
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,23 +30,27 @@ extern "C" __attribute__((noinline)) std::size_t measured_run(const workload* wo
 
 int main(int argc, char** argv) {
   using namespace psource::bench;
-  const std::string wanted = argc == 2 ? argv[1] : "";
-  const bool list = wanted == "--list";
-  for (const auto& [name, make] : subjects) {
-    const std::string prefix = std::string(name) + ".";
-    if (!list && wanted.rfind(prefix, 0) != 0) continue;
+  const bool list = argc == 2 && std::string_view(argv[1]) == "--list";
+  const auto wanted = [&](const std::string& name) {
+    for (int i = 1; i < argc; ++i)
+      if (name.rfind(argv[i], 0) == 0) return true;
+    return argc == 1;
+  };
+  std::size_t found = 0;
+  for (const auto& [subject, make] : subjects) {
     for (const workload& work : make()) {
-      if (list) {
-        std::printf("%s%s\t%zu\t%s\t%zu\n", prefix.c_str(), work.name.c_str(), work.units, work.unit,
-                    work.bytes);
-      } else if (wanted == prefix + work.name) {
+      const std::string name = std::string(subject) + "." + work.name;
+      if (!list && !wanted(name)) continue;
+      ++found;
+      std::size_t done = 0;
+      if (!list) {
         work.run();
-        std::printf("%zu\n", measured_run(&work));
-        return 0;
+        done = measured_run(&work);
       }
+      std::printf("%s\t%zu\t%s\t%zu\t%zu\n", name.c_str(), work.units, work.unit, work.bytes, done);
     }
   }
-  if (list) return 0;
-  std::fprintf(stderr, "count_instructions: give --list or one of the names that it prints\n");
+  if (found != 0) return 0;
+  std::fprintf(stderr, "count_instructions: no workload's name begins so; --list names them\n");
   return 2;
 }

@@ -51,6 +51,24 @@ def memory_of(pid):
     return found.get("VmRSS:", 0), found.get("VmHWM:", 0)
 
 
+def sockets_of(pid, port):
+    """TCP connections of a running process to a port."""
+    own = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{name}")
+        except FileNotFoundError:
+            continue
+        if target.startswith("socket:["):
+            own.add(target[8:-1])
+    count = 0
+    for family in ("tcp", "tcp6"):
+        for line in pathlib.Path(f"/proc/{pid}/net/{family}").read_text(encoding="ascii").splitlines()[1:]:
+            parts = line.split()
+            count += parts[9] in own and int(parts[2].rpartition(":")[2], 16) == port
+    return count
+
+
 def shard_names(count):
     """The names that Vitess gives to so many shards of equal key ranges."""
     if count == 1:
@@ -253,16 +271,18 @@ class Reading:
     def paused(self, idle_seconds, hold_server=False):
         """A run that stands still in the middle: nobody reads standard output, or (hold_server) the branch is stopped.
 
-        Returns (processor share while it stood still, KiB while it stood still, KiB at the peak of the whole run)."""
+        Returns a dict: `share` of a core and `resting` KiB while it stood still, `peak` KiB of the whole run, `sockets` to
+        the branch's VStream port."""
         process = start(self.command)
         fd = process.stdout.fileno()
         try:
-            head = b""
-            while b'{"type":"RECORD"' not in head:
+            # Into the middle: every stream is under way.
+            taken = 0
+            while taken < self.branch.streams * 100_000:
                 chunk = os.read(fd, 1 << 16)
                 if not chunk:
-                    raise Failed(f"no record came: {' '.join(map(str, self.command))}")
-                head = head[-32:] + chunk
+                    raise Failed(f"it ended before the pause: {' '.join(map(str, self.command))}")
+                taken += len(chunk)
             if hold_server:
                 self.branch.process.send_signal(signal.SIGSTOP)
                 while select.select([fd], [], [], 1.0)[0]:
@@ -282,13 +302,17 @@ class Reading:
             time.sleep(idle_seconds)
             share = (cpu_of(process.pid) - before) / (time.monotonic() - begin)
             resting = memory_of(process.pid)[0]
+            sockets = sockets_of(process.pid, self.branch.ports["grpc_port"])
+        except BaseException:
+            process.kill()
+            raise
         finally:
             if hold_server:
                 self.branch.process.send_signal(signal.SIGCONT)
         while os.read(fd, 1 << 20):
             pass
         used = finish(process, self.command)
-        return share, resting, used.ru_maxrss
+        return {"share": share, "resting": resting, "peak": used.ru_maxrss, "sockets": sockets}
 
 
 class Floor:

@@ -25,7 +25,7 @@ class Spread:
 
 @dataclasses.dataclass
 class Line:
-    """One line of the table. `goal` and `ratio` are in the same unit; no goal means that it is only measured."""
+    """One line of the table; `met` is None for what is only measured."""
 
     group: str
     what: str

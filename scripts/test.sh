@@ -36,7 +36,7 @@ if [ "$setup" = yes ]; then
   bash scripts/setup.sh --tests || give_up setup
   end_stage setup
 fi
-cmake --preset release -DPSOURCE_TESTS=ON || give_up configure
+cmake --preset release -DPSOURCE_TESTS=ON -DPSOURCE_BENCH=ON || give_up configure
 end_stage configure
 cmake --build "$build" || give_up build
 end_stage build
