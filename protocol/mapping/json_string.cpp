@@ -64,6 +64,8 @@ constexpr std::array<escape, 128> make_escapes() {
 
 constexpr std::array<escape, 128> escapes = make_escapes();
 
+bool continues(unsigned char c) { return (c & 0xC0) == 0x80; }
+
 }  // namespace
 
 std::size_t utf8_length(const unsigned char* text, const unsigned char* end) {
@@ -71,7 +73,6 @@ std::size_t utf8_length(const unsigned char* text, const unsigned char* end) {
   if (left <= 0) return 0;
   const unsigned char first = text[0];
   if (first < 0x80) return 1;
-  const auto continues = [](unsigned char c) { return (c & 0xC0) == 0x80; };
   if (first < 0xC2) return 0;
   if (first < 0xE0) return left >= 2 && continues(text[1]) ? 2 : 0;
   if (first < 0xF0) {
@@ -134,6 +135,20 @@ outcome append_escaped(text_buffer& out, std::string_view text) {
         std::memcpy(to, one.text, sizeof one.text);
         to += one.length;
         ++from;
+        continue;
+      }
+      // Letters of two and of three bytes are most of what comes here; utf8_length() knows all.
+      const std::size_t left = static_cast<std::size_t>(end - from);
+      if (left >= 2 && c >= 0xC2 && c < 0xE0 && continues(from[1])) {
+        std::memcpy(to, from, 2);
+        to += 2;
+        from += 2;
+        continue;
+      }
+      if (left >= 3 && c > 0xE0 && c < 0xF0 && c != 0xED && continues(from[1]) && continues(from[2])) {
+        std::memcpy(to, from, 3);
+        to += 3;
+        from += 3;
         continue;
       }
       const std::size_t length = utf8_length(from, end);
