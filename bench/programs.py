@@ -81,11 +81,12 @@ def shard_names(count):
 class Branch:
     """A running local-branch with one keyspace."""
 
-    def __init__(self, programs, shards, rows, tables=1, arguments=(), tls=None):
+    def __init__(self, programs, shards, rows, tables=1, arguments=(), tls=None, only=None):
+        """`only`: the one table that is read, where it is not sbtest1…N."""
         self.programs = programs
         self.shards = shards
         self.rows = rows
-        self.tables = [f"sbtest{i}" for i in range(1, tables + 1)]
+        self.tables = [only] if only else [f"sbtest{i}" for i in range(1, tables + 1)]
         self.tls = tls
         command = [programs.local_branch, "--keyspace", f"{KEYSPACE}:{shards}", "--tables", tables, "--rows", rows]
         if tls:
@@ -198,6 +199,27 @@ def run(command, branch=None, stdout=subprocess.DEVNULL):
     )
 
 
+class LongLine:
+    """A delaying proxy before a branch's VStream port."""
+
+    def __init__(self, branch, round_trip_ms):
+        command = [branch.programs.build / "bin" / "delaying_proxy", "--to", branch.ports["grpc_port"]]
+        command += ["--round-trip-ms", round_trip_ms]
+        self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed("delaying_proxy did not start")
+        self.port = json.loads(line)["port"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        self.process.stdout.close()
+
+
 class Reading:
     """`read` of a branch: the inputs, and the ways to run it."""
 
@@ -213,6 +235,8 @@ class Reading:
         )
         streams = []
         for stream in catalog["streams"]:
+            if stream["name"] not in branch.tables:
+                continue
             if not cdc:
                 properties = stream["json_schema"]["properties"]
                 for name in [n for n in properties if n.startswith("_ab_cdc_")]:
@@ -318,15 +342,15 @@ class Reading:
 class Floor:
     """The transport floor of the same calls that a reading makes."""
 
-    def __init__(self, branch, starts=None):
-        """`starts`: {shard: (position, responses)} for the binary log; None for copies."""
+    def __init__(self, branch, starts=None, port=None):
+        """`starts`: {shard: (position, responses)} for the binary log; None for copies. `port`: not the branch's own."""
         self.branch = branch
         programs = branch.programs
         if starts is None:
             lines = [f"{shard}\t{table}" for table in branch.tables for shard in shard_names(branch.shards)]
         else:
             lines = [f"{shard}\t{position}\t{responses}" for shard, (position, responses) in starts.items()]
-        self.command = [programs.floor, "--port", branch.ports["grpc_port"], "--keyspace", KEYSPACE]
+        self.command = [programs.floor, "--port", port or branch.ports["grpc_port"], "--keyspace", KEYSPACE]
         self.command += ["--streams", programs.file("".join(line + "\n" for line in lines), ".streams")]
         if starts is not None:
             self.command += ["--tables", ",".join(branch.tables)]

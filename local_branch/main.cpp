@@ -18,6 +18,7 @@
 #include "local_branch/mysql_server.hpp"
 #include "local_branch/options.hpp"
 #include "local_branch/replay.hpp"
+#include "local_branch/shapes.hpp"
 #include "local_branch/sql_answers.hpp"
 #include "local_branch/truth.hpp"
 #include "local_branch/vstream_service.hpp"
@@ -37,6 +38,8 @@ result<void> fill(branch& target, const program_options& options) {
     keyspace* made = target.add(name, shards);
     made->add_sbtest_tables(options.tables, options.rows);
     if (options.all_types) made->add_table(all_types_table(std::max<std::int64_t>(options.rows, 20)));
+    for (const auto& shape : options.shapes)
+      if (auto shaped = shaped_table(shape, options.rows)) made->add_table(std::move(*shaped));
     if (options.internal_tables) made->add_internal_tables();
   }
   for (const auto& file : options.recordings)

@@ -6,6 +6,8 @@
 #include <cxxopts.hpp>
 #include <limits>
 
+#include "local_branch/shapes.hpp"
+
 namespace psource::local_branch {
 namespace {
 
@@ -124,6 +126,10 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
       ("truth", "At the end, write every row that then exists as JSON lines", cxxopts::value<texts>(),
        "FILE")                                                                   //
       ("all-types", "Also a table all_types with a column of every MySQL type")  //
+      ("shape",
+       "Also a table shape_NAME with rows of another shape (narrow, wide, huge, escapes, latin1, letters, "
+       "blob); may be repeated",
+       cxxopts::value<texts>(), "NAME")  //
       ("row-image", "binlog_row_image of the database: full (default) or noblob", cxxopts::value<texts>(),
        "IMAGE")                                                                                 //
       ("partial-json", "binlog_row_value_options=PARTIAL_JSON: changed JSON as an expression")  //
@@ -174,6 +180,9 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
     o.recordings = read.list("replay");
     o.internal_tables = given.count("with-internal-tables") > 0;
     o.all_types = given.count("all-types") > 0;
+    o.shapes = read.list("shape");
+    for (const auto& shape : o.shapes)
+      if (!shaped_table(shape, 0)) out.problems.push_back("--shape " + shape + ": there is no such shape.");
     std::string image = "full";
     read.text("row-image", image);
     if (image != "full" && image != "noblob")
