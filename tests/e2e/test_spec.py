@@ -1,6 +1,11 @@
 """The spec command: the rules of Airbyte's acceptance tests for a specification."""
+import array
+import fcntl
 import json
+import os
 import random
+import subprocess
+import termios
 import unittest
 
 import jsonschema
@@ -48,6 +53,29 @@ def objects(schema, path="$"):
         yield from objects(part, f"{path}[{i}]")
     if isinstance(schema.get("items"), dict):
         yield from objects(schema["items"], f"{path}[]")
+
+
+class SpecStart(unittest.TestCase):
+    def test_spec_starts_no_thread_and_opens_no_socket(self):
+        # A pipe too small for the specification holds the program in the middle of writing it.
+        reading, writing = os.pipe()
+        size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        process = subprocess.Popen([CONNECTOR, "spec"], stdin=subprocess.DEVNULL, stdout=writing)
+        os.close(writing)
+        try:
+            waiting = array.array("i", [0])
+            while waiting[0] < size and process.poll() is None:
+                fcntl.ioctl(reading, termios.FIONREAD, waiting)
+            self.assertEqual(waiting[0], size, "the specification fits into the pipe, or the program ended early")
+            threads = os.listdir(f"/proc/{process.pid}/task")
+            opened = [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{process.pid}/fd")]
+            self.assertEqual(len(threads), 1)
+            self.assertEqual([name for name in opened if name.startswith("socket:")], [])
+        finally:
+            with os.fdopen(reading, "rb") as rest:
+                rest.read()
+            process.wait()
+        self.assertEqual(process.returncode, 0)
 
 
 class SpecRules(unittest.TestCase):
