@@ -40,6 +40,7 @@ int run_discover(const command_options& options) {
     stream.json_schema = json_schema(table, schema);
     stream.primary_key = table.primary_key;
     stream.cursor_field = cdc_cursor;
+    stream.is_resumable = copy_is_resumable(table);
     streams.push_back(std::move(stream));
   }
   const std::string line = catalog_line(streams);

@@ -5,6 +5,7 @@
 #include <set>
 #include <tuple>
 
+#include "protocol/mapping/type_table.hpp"
 #include "sync/key_range.hpp"
 
 namespace psource {
@@ -160,12 +161,15 @@ void planner::plan_stream(const configured_stream& configured) {
 
 void planner::warn_about_cursor(const configured_stream& configured) {
   if (configured.mode != sync_mode::incremental || configured.destination_sync_mode != "append_dedup") return;
-  const auto& wanted = configured.default_cursor_field;
-  if (configured.cursor_field.empty() || wanted.empty() || configured.cursor_field == wanted) return;
+  if (configured.cursor_field.empty() || configured.cursor_field == std::vector<std::string>{cdc_cursor}) return;
+  // A catalog stored by planetscale/airbyte-source has neither the column nor the right default.
+  const bool refreshed = !configured.declares_properties || configured.find(cdc_cursor) != nullptr;
   plan_.warnings.push_back("The stream " + configured.id.to_string() + " is deduplicated by the cursor field \"" +
                            join(configured.cursor_field, ".") +
-                           "\", which does not tell newer rows from older ones. Set the stream's cursor field to \"" +
-                           join(wanted, ".") + "\" in the connection's schema settings.");
+                           "\", which does not tell newer rows from older ones. " +
+                           (refreshed ? "Set" : "Refresh the connection's schema, then set") +
+                           " the stream's cursor field to \"" + cdc_cursor +
+                           "\" in the connection's schema settings.");
 }
 
 void planner::plan_missing_table(planned_stream& stream, const configured_stream& configured) {

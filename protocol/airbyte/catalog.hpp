@@ -22,6 +22,8 @@ struct discovered_stream {
   std::vector<std::string> primary_key;
   /// Name of the cursor column; empty = none.
   std::string cursor_field;
+  /// An interrupted full refresh goes on where it was. Where it cannot, it has to be false: the platform then gives the
+  /// next attempt a new generation, and rows of the attempt before do not stay beside the new ones.
   bool is_resumable = true;
 };
 

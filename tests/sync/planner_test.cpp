@@ -340,12 +340,26 @@ TEST_CASE("streams of a running read are planned again from their cursors, under
 
 TEST_CASE("the peer's cursor field gets a warning with the cure") {
   world w({"-"});
-  w.input.streams[0].destination_sync_mode = "append_dedup";
-  w.input.streams[0].cursor_field = {"id"};
-  w.input.streams[0].default_cursor_field = {"_ab_cdc_cursor"};
-  const auto plan = w.plan();
+  auto& stream = w.input.streams[0];
+  stream.destination_sync_mode = "append_dedup";
+  stream.cursor_field = {"id"};
+  stream.default_cursor_field = {"_ab_cdc_cursor"};
+  auto plan = w.plan();
   REQUIRE(plan.warnings.size() == 1);
-  CHECK(plan.warnings[0].find("_ab_cdc_cursor") != std::string::npos);
+  CHECK(plan.warnings[0].find("ones. Set the stream's cursor field to \"_ab_cdc_cursor\"") != std::string::npos);
+
+  // The catalog as the peer left it: its own default, and no CDC columns.
+  stream.default_cursor_field = {"id"};
+  stream.properties.resize(2);
+  plan = w.plan();
+  REQUIRE(plan.warnings.size() == 1);
+  CHECK(plan.warnings[0].find("Refresh the connection's schema, then set") != std::string::npos);
+
+  stream.destination_sync_mode = "append";
+  CHECK(w.plan().warnings.empty());
+  stream.destination_sync_mode = "append_dedup";
+  stream.cursor_field = {"_ab_cdc_cursor"};
+  CHECK(w.plan().warnings.empty());
 }
 
 TEST_CASE("copies by FLOAT, DOUBLE, ENUM, SET or JSON keys, or without a key, are not resumed") {
