@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Adds up ctest's JUnit files: counts the cases inside each doctest and unittest program, not the programs."""
+"""Adds up ctest's JUnit files: counts the cases inside each doctest and unittest program, not the programs, and the lines
+that the end-to-end tests held against Airbyte's models and the catalogs."""
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -7,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 DOCTEST = re.compile(r"\[doctest\] test cases:\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed")
 UNITTEST_RAN = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
 UNITTEST_BAD = re.compile(r"^FAILED \((.*)\)$", re.MULTILINE)
+CHECKED = re.compile(r"^checked: (.+)$", re.MULTILINE)
 UNITTEST_SKIPPED = re.compile(r"^(?:OK|FAILED) \(.*?skipped=(\d+)", re.MULTILINE)
 
 
@@ -35,15 +37,27 @@ def count(case):
     return passed, failed
 
 
+def checked(case, sums):
+    """Adds what a module of end-to-end tests says that it checked (tests/e2e/rules.py)."""
+    for line in CHECKED.findall(case.findtext("system-out") or ""):
+        for part in line.split(", "):
+            number, what = part.split(" ", 1)
+            sums[what] = sums.get(what, 0) + int(number)
+
+
 def main(files):
     passed = failed = 0
+    sums = {}
     for file in files:
         for case in ElementTree.parse(file).getroot().iter("testcase"):
             p, f = count(case)
+            checked(case, sums)
             passed += p
             failed += f
             if f:
                 print(f"failed: {case.get('name')} ({f} of {p + f})")
+    if sums:
+        print("End to end, checked: " + ", ".join(f"{number:,} {what}" for what, number in sums.items()))
     print(f"{passed} passed, {failed} failed")
     return 0 if failed == 0 and passed > 0 else 1
 

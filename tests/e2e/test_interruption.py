@@ -8,7 +8,6 @@ from tests.e2e.harness import (
     LIMIT,
     BranchTest,
     SilentServer,
-    Transcript,
     configure,
     cursors_of,
     difference,
@@ -92,7 +91,7 @@ class Signals(BranchTest):
             process.signal(signal.SIGINT)
             process.signal(signal.SIGINT)
             self.assertIn(process.wait(15), (-signal.SIGTERM, -signal.SIGINT))
-            Transcript(process.rest(), process.process.returncode, cut=True)
+            process.transcript(cut=True)
 
     def test_sigterm_ends_although_nobody_reads(self):
         """The watchdog: a pipe that is full for good does not keep the program."""
@@ -102,7 +101,7 @@ class Signals(BranchTest):
             self.assertTrue(read_records(process, 10_000))
             process.signal(signal.SIGTERM)
             self.assertEqual(-signal.SIGTERM, process.wait(20))
-            Transcript(process.rest(), process.process.returncode, cut=True)
+            process.transcript(cut=True)
 
     def test_commands_without_a_read_die_of_sigterm(self):
         """PyAirbyte ends spec, check and discover by SIGTERM and expects -15."""
