@@ -261,8 +261,16 @@ void stream_reader_state::attempt_failed(const failure& why) {
   if (session->advances() != advances_at_failure) failures = 0;
   advances_at_failure = session->advances();
   ++failures;
-  if (!is_retryable(why.code) || failures > settings.max_retries) {
+  if (!is_retryable(why.code)) {
     give_up(why);
+    return;
+  }
+  if (failures > settings.max_retries) {
+    failure told = why;
+    told.message += " Given up after " + std::to_string(failures) +
+                    (failures == 1 ? " attempt" : " attempts in a row") +
+                    " without progress; the next sync goes on from the last state.";
+    give_up(told);
     return;
   }
   const double jitter = std::uniform_real_distribution<double>(0, 1)(random);

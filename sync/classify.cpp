@@ -70,10 +70,16 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
   if (has(text, {"larger than max", "message size"}))
     return make(error_code::response_too_large,
                 "A response of " + where + " is larger than the connector or the server allows (" + shorten(text) +
-                    "). A single row of this size cannot be read; deselect the column or table.");
+                    "). A single row of this size cannot be read. Raise --grpc-max-message-size of vtgate and vttablet if "
+                    "that is the limit, or deselect the table.");
   if (has(text, {"purged required binary logs", "errno 1236", "errno 1789", "binary logs have been purged"}))
     return make(error_code::position_lost,
                 "The binary logs that the saved position of " + where + " needs were purged.");
+  if (has(text, {"GTIDSet Mismatch"}))
+    return make(error_code::stream_broken,
+                "The " + std::string(to_string(place.tablet)) + " tablet of " + where +
+                    " has not executed all of the position that the stream starts from: it lags behind, or the position "
+                    "was lost in a failover. If this stays, use \"Refresh and remove records\" for the stream.");
   if (has(text, {"not all journaling participants"}))
     return make(error_code::shards_changed, "The keyspace " + place.shard.keyspace.str() +
                                                 " was resharded and its shards have to be read together from now on.");
@@ -106,14 +112,14 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
   if (has(text, {"failed to reload schema after DDL"}))
     return make(error_code::stream_broken, "The server was reloading the schema of " + where + " after a DDL.");
   if (has(text, {"cannot determine table columns for ", "unknown table ", "cannot use column names in vstream filter",
-                 "failed to build table replication plan"})) {
+                 "failed to build table replication plan", " not found in table "})) {
     std::string table = table_in(text, "cannot determine table columns for ", ":");
-    if (table.empty()) table = table_in(text, "replication plan for table ", {});
+    for (const char* before : {"replication plan for table ", "unknown table ", " not found in table "})
+      if (table.empty()) table = table_in(text, before, {});
     return of_table(error_code::schema_incompatible, table,
-                    "Vitess cannot match older changes of " + place.shard.keyspace.str() +
-                        (table.empty() ? std::string() : "." + table) + " on " + where +
-                        " with the table's present columns. Turn on --track-schema-versions for the tablets, or "
-                        "re-synchronise the table (\"Refresh and remove records\").");
+                    "Vitess cannot match older changes on " + where + " with the present columns of " +
+                        (table.empty() ? std::string("the table") : place.shard.keyspace.str() + "." + table) +
+                        ". --track-schema-versions of vttablet prevents this.");
   }
   if (has(text, {"errno 3024", "maximum statement execution time exceeded"}))
     return make(error_code::copy_time_limit, "The server ended the copy query of " + where + " at its time limit.");

@@ -12,6 +12,8 @@ constexpr std::int64_t replica_grace_seconds = 30;
 // Traffic is switched in steps: the shards that are listed may be the old ones for a while.
 constexpr unsigned most_rounds = 5;
 
+const char* const lost_advice =
+    " Use \"Refresh and remove records\" for this stream, or set invalid_cdc_cursor_position_behavior to \"Re-sync data\".";
 const char* const goes_on_next_time = " The next sync goes on with the shards that serve then.";
 }  // namespace
 
@@ -402,6 +404,11 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
     }
   };
 
+  const auto with = [&why](const char* advice) {
+    failure told = why;
+    told.message += advice;
+    return told;
+  };
   // Old events that no longer fit a table are lost for good as well, and so are old shards that cannot be followed: the
   // next plan would be the same.
   const bool alone = tables.size() == 1;
@@ -409,14 +416,10 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
                     (why.code == error_code::schema_incompatible && alone && !copy) ||
                     (why.code == error_code::shards_changed && !spec.old_shards.empty());
   if (lost) {
-    failure told = why;
-    told.message +=
-        " Use \"Refresh and remove records\" for this stream, or set invalid_cdc_cursor_position_behavior to "
-        "\"Re-sync data\".";
     for (const auto& table : tables) {
       // What is not copied yet has no position to lose.
       if (!table.uncopied && limits_.on_lost_position != lost_position_behavior::resync_data) {
-        fail_table(table, told);
+        fail_table(table, with(lost_advice));
         continue;
       }
       warnings_.push_back(why.message + " The table " + table.shape->id.to_string() +
@@ -424,10 +427,8 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
       start_over(table);
     }
   } else if (why.code == error_code::shards_changed) {
-    failure told = why;
-    told.message += goes_on_next_time;
     for (const auto& table : tables)
-      if (spec.kind == stream_kind::full_copy || !set_aside(table, why)) fail_table(table, told);
+      if (spec.kind == stream_kind::full_copy || !set_aside(table, why)) fail_table(table, with(goes_on_next_time));
   } else if (copy && why.code == error_code::lastpk_refused && !tables.empty() &&
              restarted_.count({tables.front().stream, spec.shards.front()}) == 0) {
     warnings_.push_back(why.message + " The copy of " + tables.front().shape->id.to_string() + " starts over.");
@@ -443,7 +444,7 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
             limits_.on_lost_position == lost_position_behavior::resync_data)
           enqueue(with_tables(spec, {table}));
         else
-          fail_table(table, why);
+          fail_table(table, why.code == error_code::schema_incompatible && !copy ? with(lost_advice) : why);
         named = true;
       } else {
         rest.push_back(std::move(table));
@@ -463,7 +464,9 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
       for (const auto& table : rest) fail_table(table, why);
     }
   } else {
-    for (const auto& table : tables) fail_table(table, why);
+    const bool refused_again = why.code == error_code::lastpk_refused;
+    for (const auto& table : tables)
+      fail_table(table, refused_again ? with(" The next sync starts the copy over.") : why);
   }
   for (const auto stream : held) {
     --accounts_[stream].open;

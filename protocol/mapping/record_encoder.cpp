@@ -393,7 +393,7 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
           error_code::schema_incompatible,
           "The shape of " + where +
               " has changed since the saved position, and Vitess can no longer tell which value of the old "
-              "changes belongs to which column. Refresh this stream: it is then copied again.");
+              "changes belongs to which column.");
     if (!seen.insert(field.name).second)
       return refuse(error_code::response_malformed,
                     "The server names a column of " + where + " twice: " + field.name + ".");
@@ -423,9 +423,9 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
     if (seen.count(name) == 0 && !is_reserved_column(name, true)) lost.push_back(name);
   if (!state->data_needs_comma && !state->updated_at && !state->deleted_at && !state->cursor &&
       !state->metadata)
-    return refuse(error_code::schema_incompatible, "None of the columns that the catalog selects exists in " +
-                                                       where + " any more (" + list(lost) +
-                                                       "). Refresh the schema of the connection.");
+    return refuse(error_code::catalog_invalid, "None of the columns that the catalog selects exists in " + where +
+                                                   " any more (" + list(lost) +
+                                                   "). Refresh the schema of the connection.");
   if (!unselected.empty())
     state->warnings.push_back("The catalog does not select every column of " + shape.id.to_string() +
                               ". Not delivered: " + list(unselected) + ".");

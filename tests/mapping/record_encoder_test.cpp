@@ -155,7 +155,7 @@ TEST_CASE("columns that the table lost are named, and a table that lost all of t
   stream.selected = {"gone", "lost"};
   const auto refused = record_encoder::compile(stream, fields(), {});
   REQUIRE_FALSE(refused);
-  CHECK(refused.error().code == error_code::schema_incompatible);
+  CHECK(refused.error().code == error_code::catalog_invalid);
   CHECK(refused.error().message.find("gone, lost") != std::string::npos);
   REQUIRE(refused.error().stream);
   CHECK(*refused.error().stream == stream.id);
