@@ -26,9 +26,13 @@ class FaultTest(BranchTest):
     def arm(self, branch, kind):
         """Lets the next fault that waits for a signal begin, and writes: the reads so far may have brought everything,
         and a stream without rows meets no fault."""
+        self.let_begin(branch, kind)
+        branch.burst()
+
+    def let_begin(self, branch, kind):
+        """The same without writing."""
         branch.signal(signal.SIGUSR1)
         self.wait_for(branch, "signal", kind)
-        branch.burst()
 
     def set_off(self, branch, kind):
         """Sets off the next fault that waits for a signal alone, and waits until it has happened."""

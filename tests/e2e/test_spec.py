@@ -112,6 +112,18 @@ class SpecRules(unittest.TestCase):
             if "enum" in part:
                 self.assertEqual(len(part["enum"]), len(set(part["enum"])), path)
 
+    def test_groups_display_types_and_items(self):
+        for path, part in self.parts:
+            if "group" in part:
+                self.assertEqual(1, path.count("."), f"{path}: only keys of the top have a group")
+            if "display_type" in part:
+                self.assertIn("oneOf", part, path)
+            if part.get("type") == "array":
+                items = part["items"]
+                self.assertTrue("enum" in items or items["type"] in ("string", "number", "integer", "object"), path)
+            if "pattern" in part:
+                self.assertRegex(part.get("default", part.get("examples", [""])[0]), part["pattern"], path)
+
     def test_additional_properties_are_allowed_everywhere(self):
         self.assertIs(True, self.schema["additionalProperties"])
         for path, part in self.parts:
