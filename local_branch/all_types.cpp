@@ -9,6 +9,7 @@ namespace psource::local_branch {
 namespace {
 
 constexpr std::size_t case_count = 5;
+constexpr std::size_t largest_case = 1;
 
 /// A value as bytes, which may hold NUL; nullptr = NULL.
 class literal {
@@ -132,9 +133,22 @@ place_in_turn turn_of(std::int64_t id, std::uint32_t version) {
 const std::array<literal, case_count> changed_json{nullptr, "{\"a\": [1, 2.5, true, null, \"x\"], \"d\": 2}",
                                                    "[7]", "\"other\"", "{\"k\": 5, \"u\": \"it's\"}"};
 
+/// The largest values of the columns whose own do not fit into BIGINT, a double or DECIMAL(38,9).
+struct portable_value {
+  const char* name;
+  literal mysql;
+  literal binlog;
+};
+const std::array<portable_value, 4> portable_values{{
+    {"c_bigint_u", "9223372036854775807", "9223372036854775807"},
+    {"c_bit64", "\177\377\377\377\377\377\377\377", "\177\377\377\377\377\377\377\377"},
+    {"c_float", "16777200", "1.6777216E+07"},
+    {"c_double", "123456789.25", "1.2345678925E+08"},
+}};
+
 class typed_rows : public row_maker {
  public:
-  typed_rows() {
+  explicit typed_rows(type_range range) {
     for (std::size_t i = 0; i < case_count; ++i) {
       for (std::size_t column = 0; column < columns.size(); ++column) {
         const auto& c = columns[column];
@@ -147,6 +161,12 @@ class typed_rows : public row_maker {
         };
         rows_[0][i].push_back(pick(c.mysql));
         rows_[1][i].push_back(pick(c.binlog ? *c.binlog : c.mysql));
+        if (range == type_range::full || i != largest_case) continue;
+        for (const auto& other : portable_values) {
+          if (std::strcmp(other.name, c.name) != 0) continue;
+          rows_[0][i].back() = other.mysql.value();
+          rows_[1][i].back() = other.binlog.value();
+        }
       }
       for (const auto& of_text : rows_) {
         std::size_t size = 256;  // the id, and what an update changes
@@ -180,7 +200,7 @@ class typed_rows : public row_maker {
 
 }  // namespace
 
-table all_types_table(std::int64_t rows) {
+table all_types_table(std::int64_t rows, type_range range) {
   table out;
   out.schema.name = "all_types";
   out.schema.columns.push_back(sbtest_schema("").columns[0]);
@@ -200,7 +220,7 @@ table all_types_table(std::int64_t rows) {
     if (made.extra == "VIRTUAL GENERATED") made.generation_expression = "(`c_tinyint` + 1)";
     out.schema.columns.push_back(std::move(made));
   }
-  out.rows = std::make_unique<typed_rows>();
+  out.rows = std::make_unique<typed_rows>(range);
   out.row_count = rows;
   out.writable = true;
   return out;

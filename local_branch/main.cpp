@@ -37,7 +37,10 @@ result<void> fill(branch& target, const program_options& options) {
   for (const auto& [name, shards] : options.keyspaces) {
     keyspace* made = target.add(name, shards);
     made->add_sbtest_tables(options.tables, options.rows);
-    if (options.all_types) made->add_table(all_types_table(std::max<std::int64_t>(options.rows, 20)));
+    if (options.all_types)
+      made->add_table(all_types_table(std::max<std::int64_t>(options.rows, 20), options.portable_types
+                                                                                   ? type_range::portable
+                                                                                   : type_range::full));
     for (const auto& shape : options.shapes)
       if (auto shaped = shaped_table(shape, options.rows)) made->add_table(std::move(*shaped));
     if (options.internal_tables) made->add_internal_tables();

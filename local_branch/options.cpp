@@ -126,6 +126,7 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
       ("truth", "At the end, write every row that then exists as JSON lines", cxxopts::value<texts>(),
        "FILE")                                                                   //
       ("all-types", "Also a table all_types with a column of every MySQL type")  //
+      ("portable-types", "all_types whose numbers fit into BIGINT, DOUBLE and DECIMAL(38,9)")  //
       ("shape",
        "Also a table shape_NAME with rows of another shape (narrow, wide, huge, escapes, latin1, letters, "
        "blob); may be repeated",
@@ -179,7 +180,8 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
     read_tablet_types(types, out);
     o.recordings = read.list("replay");
     o.internal_tables = given.count("with-internal-tables") > 0;
-    o.all_types = given.count("all-types") > 0;
+    o.portable_types = given.count("portable-types") > 0;
+    o.all_types = o.portable_types || given.count("all-types") > 0;
     o.shapes = read.list("shape");
     for (const auto& shape : o.shapes)
       if (!shaped_table(shape, 0)) out.problems.push_back("--shape " + shape + ": there is no such shape.");
