@@ -455,8 +455,14 @@ std::vector<std::string> secrets_of(const source_config& config) {
   std::vector<std::string> secrets;
   if (!config.password.empty()) {
     secrets.push_back(config.password);
+    // As programs quote it in their messages.
+    std::string quoted;
+    append_json_string(quoted, config.password);
+    secrets.push_back(quoted.substr(1, quoted.size() - 2));
     std::string header;
     append_base64(header, config.username + ":" + config.password);
+    secrets.push_back(header);
+    while (!header.empty() && header.back() == '=') header.pop_back();
     secrets.push_back(std::move(header));
   }
   if (!config.tls.client_key.empty()) secrets.push_back(config.tls.client_key);

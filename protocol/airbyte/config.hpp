@@ -82,7 +82,8 @@ failure summarize(const std::vector<failure>& problems);
 /// static authentication, and nobody any when the user name is empty.
 connection_settings to_connection(const source_config& config);
 
-/// The texts that must not be seen anywhere: password, client key and the authorization header made of them.
+/// The texts that must not be seen anywhere: the password, also as programs quote it, the authorization header made of it, with
+/// and without its padding, and the client key.
 std::vector<std::string> secrets_of(const source_config& config);
 
 /// The host is PlanetScale's (ends in ".psdb.cloud").

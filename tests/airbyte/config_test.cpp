@@ -1,6 +1,7 @@
 // The configuration: what loads, what is refused and in which words, and what the clients get of it.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
@@ -334,9 +335,15 @@ TEST_CASE("PEM texts survive forms that lose their line breaks") {
 
 TEST_CASE("secrets are listed for the redactor") {
   const auto secrets = secrets_of(loaded(with("")));
-  REQUIRE(secrets.size() == 2);
-  CHECK(secrets[0] == "pscale_pw_x");
-  CHECK(secrets[1] == "dTE6cHNjYWxlX3B3X3g=");
+  const auto listed = [&secrets](const char* text) {
+    return std::find(secrets.begin(), secrets.end(), text) != secrets.end();
+  };
+  CHECK(listed("pscale_pw_x"));
+  CHECK(listed("dTE6cHNjYWxlX3B3X3g="));
+  CHECK(listed("dTE6cHNjYWxlX3B3X3g"));
+  const auto odd = secrets_of(loaded(R"({"host":"h","database":"ks","username":"u","password":"a\"b\\c"})"));
+  CHECK(std::find(odd.begin(), odd.end(), R"(a"b\c)") != odd.end());
+  CHECK(std::find(odd.begin(), odd.end(), R"(a\"b\\c)") != odd.end());
   CHECK(secrets_of(loaded(R"({"host":"h","database":"ks"})")).empty());
 }
 
