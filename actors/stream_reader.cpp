@@ -180,7 +180,8 @@ void stream_reader_state::take_rows(result<looked_up_rows>& rows) {
 
 void stream_reader_state::suspect() {
   const session_spec& spec = session->spec();
-  if (!questions) return;
+  // A full refresh goes on by its last key alone: it needs no binary log, and so has no position to lose.
+  if (!questions || spec.kind == stream_kind::full_copy) return;
   suspected = true;
   // The primary is asked whatever is read: it knows which transactions are real and which a replica made up.
   for (const auto& shard : spec.shards)

@@ -91,6 +91,8 @@ struct model_shard {
   /// What the tablets that stream have applied; log.size() unless they lag.
   std::size_t visible = 0;
   bool lagging = false;
+  /// The binary log up to this entry is gone.
+  std::size_t purged = 0;
   std::vector<std::map<std::int64_t, model_row>> rows;
   std::map<row_key, std::vector<row_moment>> history;
   /// Shards that replaced this one, and all that were replaced together with it.

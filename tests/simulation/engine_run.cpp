@@ -56,6 +56,7 @@ void scripted_questions::ask_positions(const shard_id& shard, tablet_type,
     }
     server_positions positions;
     positions.executed = *gtid_set::parse_position(shard->position_text(shard->log.size()));
+    if (shard->purged != 0) positions.purged = *gtid_set::parse_position(shard->position_text(shard->purged));
     answer(std::move(positions));
   });
 }

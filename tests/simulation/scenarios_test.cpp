@@ -783,3 +783,19 @@ TEST_CASE("a lost position after two reshards copies the shards that serve, and 
   for (const char* name : {"-40", "40-c0", "c0-"}) CHECK(s.state().count(name) == 1);
   s.truth();
 }
+
+// A copy by primary key alone needs no binary log: a full refresh asks for the rows above its last key with gtid "".
+TEST_CASE("a full refresh goes on above its last key although the binary logs of its snapshot are purged") {
+  scene s({{"t0", true}}, {}, sync_mode::full_refresh);
+  for (std::int64_t id = 1; id <= 20; ++id) s.branch.fill(0, id);
+  s.cut_first_call_after(12, [&s] {
+    s.put({1, 2, 3});
+    s.shard().purged = s.shard().log.size();
+  });
+  s.settings.on_call = [](engine_run& run, served_call& call) {
+    // The second attempt's first rows take 30 s: a loaded tablet, LOCK TABLES, a tablet that is looked for.
+    if (run.calls() == 2) call.only_heartbeats_until_us = run.time().now_us + 30'000'000;
+  };
+  s.read();
+  CHECK(s.status() == told_status::complete);
+}
