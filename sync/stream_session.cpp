@@ -166,21 +166,29 @@ stream_session::shard_slots* stream_session::find_shard(std::string_view shard) 
   return nullptr;
 }
 
-// In a catch-up a strange shard is one that a reshard has brought, when it lies in the key range of one that is read.
-stream_session::shard_slots* stream_session::find_or_adopt(std::string_view shard) {
+// A strange shard in the key range of one that is read was brought by a reshard: a catch-up goes on with it, a copy cannot.
+// Nothing when it is of no concern.
+result<stream_session::shard_slots*> stream_session::find_or_adopt(std::string_view shard) {
   if (shard_slots* known = find_shard(shard)) return known;
-  if (spec_.kind != stream_kind::catch_up) return nullptr;
   const shard_name name{std::string(shard)};
   const auto range = key_range_of(name);
-  if (!range) return nullptr;
-  const bool related = std::any_of(shards_.begin(), shards_.end(), [&range](const shard_slots& known) {
+  const bool related = range && std::any_of(shards_.begin(), shards_.end(), [&range](const shard_slots& known) {
     const auto other = key_range_of(known.shard);
     return other && other->overlaps(*range);
   });
-  if (!related) return nullptr;
+  if (!related) return static_cast<shard_slots*>(nullptr);
+  if (spec_.kind != stream_kind::catch_up) return fail(resharded_under_copy());
   shards_.push_back(born(name));
   shards_.back().provisional = true;
   return &shards_.back();
+}
+
+failure stream_session::resharded_under_copy() const {
+  return {error_code::shards_changed,
+          "The keyspace " + spec_.keyspace.str() + " was resharded while " +
+              spec_.tables.front().shape->id.to_string() + " was being copied.",
+          {},
+          std::nullopt};
 }
 
 // A shard that comes by a reshard: its records have to sort after those of the shards it comes from.
@@ -304,7 +312,9 @@ result<void> stream_session::take_fields(const raw_event& event, batch& out) {
   if (!fields) return fail(std::move(fields.error()));
   const std::size_t table = find_table(fields->table.str());
   if (table == no_table) return {};
-  shard_slots* shard = find_or_adopt(event.shard);
+  auto found = find_or_adopt(event.shard);
+  if (!found) return fail(std::move(found.error()));
+  shard_slots* shard = *found;
   if (shard == nullptr) return {};
   // A tablet failed in the first batch: the server begins the copy anew, and tells no deletion of the rows so far.
   if (spec_.kind == stream_kind::copy && shard->copy_rows_seen && shard->lastpks.empty()) shard->restarted = true;
@@ -339,7 +349,9 @@ result<void> stream_session::start_rows(const raw_event& event) {
   rows_table_ = find_table(rows_.table_name());
   // Rows of other tables (sidecar heartbeats, say) are none of ours.
   if (rows_table_ == no_table) return {};
-  rows_shard_ = find_or_adopt(event.shard);
+  auto found = find_or_adopt(event.shard);
+  if (!found) return fail(std::move(found.error()));
+  rows_shard_ = *found;
   if (rows_shard_ == nullptr)
     return fail(error_code::response_malformed,
                 "The stream of " + spec_.keyspace.str() + " brought rows of the shard \"" + std::string(event.shard) +
@@ -613,10 +625,7 @@ result<void> stream_session::take_positions(const vgtid& position) {
 }
 
 result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
-  if (spec_.kind != stream_kind::catch_up)
-    return fail(error_code::shards_changed,
-                "The keyspace " + spec_.keyspace.str() + " was resharded while " +
-                    spec_.tables.front().shape->id.to_string() + " was being copied.");
+  if (spec_.kind != stream_kind::catch_up) return fail(resharded_under_copy());
   // Before the parents' cursors go.
   std::map<shard_name, shard_slots> fresh;
   for (const auto& progress : position.shards)

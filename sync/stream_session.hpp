@@ -179,7 +179,8 @@ class stream_session {
   static std::string copied_up_to(const shard_slots& shard);
   bool at_stop();
   shard_slots* find_shard(std::string_view shard);
-  shard_slots* find_or_adopt(std::string_view shard);
+  result<shard_slots*> find_or_adopt(std::string_view shard);
+  failure resharded_under_copy() const;
   shard_slots born(const shard_name& shard) const;
   void drop_provisional();
   result<void> remember_snapshot();

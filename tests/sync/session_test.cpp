@@ -558,3 +558,18 @@ TEST_CASE("recording: transactions of 8,000 rows pass in bounded batches") {
   CHECK(records >= 16000);
   CHECK(largest <= batch::capacity);
 }
+
+TEST_CASE("rows of a shard that replaces the copied one say that the keyspace was resharded") {
+  auto spec = copy_spec();
+  driver d(std::move(spec));
+  event_script script;
+  script.begin().field("t").vgtid(server + "1-5", {{"t", ""}});
+  script.insert("t", "1", "a").vgtid(server + "1-5", {{"t", "1"}}).commit();
+  REQUIRE(d.give(script.take()));
+  // The first transaction of a new shard: its VGTID, which lists the new shards, comes after its rows.
+  script.shard("-80").begin(9).field("t").insert("t", "2", "b", 9);
+  script.vgtid_of({{"-80", server + "1-9"}, {"80-", server + "1-8"}}).commit(9);
+  const auto step = d.give(script.take());
+  REQUIRE_FALSE(step);
+  CHECK(step.error().code == error_code::shards_changed);
+}
