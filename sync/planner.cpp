@@ -537,10 +537,7 @@ bool copy_is_resumable(const table_definition& table) {
   if (table.copy_order.empty()) return false;
   for (const auto& name : table.copy_order) {
     const column_definition* column = table.find(name);
-    if (column == nullptr) return false;
-    const std::string type = column->column_type.substr(0, column->column_type.find_first_of(" ("));
-    for (const char* unordered : {"float", "double", "real", "enum", "set", "json"})
-      if (type == unordered) return false;
+    if (column == nullptr || !is_found_by_its_text(column->column_type)) return false;
   }
   return true;
 }

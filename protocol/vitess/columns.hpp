@@ -27,6 +27,15 @@ struct column_definition {
   bool invisible = false;
 };
 
+/// A value of this type (MySQL's text) is found again by the text that Vitess sends for it. False for FLOAT and DOUBLE
+/// (rounded), ENUM and SET (number or label, by phase and version) and JSON.
+inline bool is_found_by_its_text(const std::string& column_type) {
+  const std::string name = column_type.substr(0, column_type.find_first_of(" ("));
+  for (const char* other : {"float", "double", "real", "enum", "set", "json"})
+    if (name == other) return false;
+  return true;
+}
+
 /// A base table as discovery finds it.
 struct table_definition {
   stream_id id;
