@@ -345,6 +345,10 @@ bool stream_session::goes_on_with_rows(const raw_event& event) {
 
 result<void> stream_session::start_rows(const raw_event& event) {
   rows_ = row_event_reader(event.row_event);
+  // Without its name it would count as another table's, and be left out.
+  if (!rows_.ok())
+    return fail(error_code::response_malformed, "A ROW event of " + spec_.keyspace.str() + "/" +
+                                                    std::string(event.shard) + " cannot be decoded.");
   rows_cursor_ = nullptr;
   rows_table_ = find_table(rows_.table_name());
   // Rows of other tables (sidecar heartbeats, say) are none of ours.

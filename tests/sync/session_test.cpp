@@ -559,6 +559,21 @@ TEST_CASE("recording: transactions of 8,000 rows pass in bounded batches") {
   CHECK(largest <= batch::capacity);
 }
 
+TEST_CASE("a ROW event that cannot be decoded is an error, also when its table's name is the broken part") {
+  driver d(catch_up_spec(server + "1-5", server + "1-6"));
+  event_script script;
+  script.begin(1).field("t").insert("t", "1", "a", 1).vgtid(server + "1-6").commit(1);
+  std::string bytes = script.take();
+  // The length of RowEvent.table_name ("t") is made one far beyond the event.
+  const auto at = bytes.rfind(std::string("\x0a\x01t\x12", 4));
+  REQUIRE(at != std::string::npos);
+  bytes[at + 1] = 0x7f;
+  const auto step = d.give(bytes);
+  REQUIRE_FALSE(step);
+  CHECK(step.error().code == error_code::response_malformed);
+  CHECK(d.cursor().position == server + "1-5");
+}
+
 TEST_CASE("incomplete rows are not looked up by keys that cannot be compared") {
   struct key_type {
     query::Type type;
