@@ -708,12 +708,20 @@ void stream_session::settle_cursors(shard_slots& shard, bool complete) {
       if (!resumes && spec_.kind == stream_kind::copy)
         cursor.since = shard.first_snapshot.empty() ? before.since : shard.first_snapshot;
     }
-    // In a copy only rows of the copy count: its catch-up may move on before the same row breaks it each time.
-    if ((complete || spec_.kind == stream_kind::catch_up || cursor.lastpk != before.lastpk) && !(cursor == before))
+    // Behind the stop only rows of the copy count: its catch-up may move on before the same row breaks it each time.
+    if ((complete || spec_.kind == stream_kind::catch_up || cursor.lastpk != before.lastpk || !shard.past_stop) &&
+        !(cursor == before))
       ++advances_;
     shard.tables[i].dirty = true;
   }
+  if (!complete && !shard.past_stop) shard.past_stop = !is_before_stop(shard);
   moved_ = true;
+}
+
+// False also where there is no stop.
+bool stream_session::is_before_stop(const shard_slots& shard) const {
+  const auto stop = spec_.stops.find(shard.shard);
+  return stop != spec_.stops.end() && shard.position && !shard.position->contains(stop->second);
 }
 
 bool stream_session::at_stop() {

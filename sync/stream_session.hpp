@@ -159,6 +159,8 @@ class stream_session {
     bool provisional = false;
     // A transaction committed after the grace period of stop_commit_seconds was seen.
     bool past_grace = false;
+    // A copy has come to the stop position: its catch-up counts as progress no longer.
+    bool past_stop = false;
     std::vector<slot> tables;
   };
 
@@ -177,6 +179,7 @@ class stream_session {
   result<void> follow_reshard(const vgtid& position, batch& out);
   void settle_cursors(shard_slots& shard, bool complete);
   static std::string copied_up_to(const shard_slots& shard);
+  bool is_before_stop(const shard_slots& shard) const;
   bool at_stop();
   shard_slots* find_shard(std::string_view shard);
   result<shard_slots*> find_or_adopt(std::string_view shard);
