@@ -45,11 +45,9 @@ void sync_schedule::enqueue(session_spec spec) {
     for (const auto& [shard, cursor] : table.cursors) accounts_[table.stream].settled.erase(shard);
   }
   if (pattern_.keyspace.empty()) {
-    pattern_ = spec;
-    pattern_.shards.clear();
-    pattern_.tables.clear();
-    pattern_.stops.clear();
-    pattern_.stop_commit_seconds.reset();
+    pattern_.keyspace = spec.keyspace;
+    pattern_.tablet = spec.tablet;
+    pattern_.cells = spec.cells;
   }
   if (spec.kind == stream_kind::catch_up) {
     catch_ups_.push_back(std::move(spec));

@@ -141,7 +141,7 @@ class sync_schedule {
   session_spec with_tables(const session_spec& from, std::vector<session_table> tables) const;
 
   schedule_limits limits_;
-  // What all calls have in common; set by the first.
+  // What all calls have in common (keyspace, tablet, cells); set by the first.
   session_spec pattern_;
   std::size_t open_copies_ = 0;
   std::deque<session_spec> catch_ups_;

@@ -351,3 +351,31 @@ TEST_CASE("a refused primary key starts the copy over, once") {
   CHECK(schedule.start().empty());
   CHECK(verdicts(schedule) == "0- ");
 }
+
+TEST_CASE("a refresh of held tables inherits nothing from the first call's reshard") {
+  auto old = spec_of(stream_kind::catch_up, "-80", {0});
+  old.old_shards = {shard_name("-80")};
+  old.stops.clear();
+  old.stops[shard_name("-40")] = gtids(server + "1-10");
+  old.stops[shard_name("40-80")] = gtids(server + "1-10");
+  auto plan = plan_of(2, {old, spec_of(stream_kind::copy, "80-", {1})});
+  for (stream_index i = 0; i < 2; ++i) plan.streams[i].table = session_table_of(i, simple_table("t" + std::to_string(i)));
+  sync_schedule schedule(plan, {});
+  auto tasks = schedule.start();
+  REQUIRE(tasks.size() == 2);
+  // The journal was crossed.
+  auto crossed = tasks[0].spec.tables;
+  crossed[0].cursors.clear();
+  crossed[0].cursors[shard_name("-40")] = {server + "1-10", {}, 3};
+  crossed[0].cursors[shard_name("40-80")] = {server + "1-10", {}, 3};
+  schedule.finished(tasks[0].id, crossed);
+  schedule.refresh({{{keyspace_name("ks"), shard_name("-40")}, gtids(server + "1-50")}}, 0);
+  const auto again = schedule.start();
+  REQUIRE(again.size() == 1);
+  CHECK(again[0].spec.shards == std::vector<shard_name>{shard_name("-40")});
+  CHECK(again[0].spec.old_shards.empty());
+  // A merge in the middle of the read: the table is planned again, no position is lost.
+  schedule.failed(again[0].id, {error_code::shards_changed, "resharded.", "", std::nullopt}, again[0].spec.tables);
+  CHECK(schedule.take_failures().empty());
+  CHECK(schedule.unplanned().count(0) == 1);
+}
