@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "sync/classify.hpp"
+
 namespace psource {
 
 namespace {
@@ -96,6 +98,7 @@ void sync_schedule::refresh(const std::map<shard_id, gtid_set>& stops, std::int6
         call.keyspace = id.keyspace;
         call.shards = {shard};
         call.stops[shard] = stop->second;
+        call.additional = true;
         if (call.tablet != tablet_type::primary) call.stop_commit_seconds = peek_seconds + replica_grace_seconds;
       }
       session_table table = *account.table;
@@ -326,6 +329,7 @@ session_spec sync_schedule::copy_of(const session_spec& from, const session_tabl
   copy.stops.clear();
   if (const auto stop = from.stops.find(shard); stop != from.stops.end()) copy.stops.insert(*stop);
   copy.journals_before_seconds.reset();
+  copy.additional = false;
   copy.settles_at_since = !cursor.since.empty();
   session_table own = table;
   own.uncopied = false;
@@ -369,6 +373,20 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
   }
   std::vector<stream_index> held;
   for (const auto& table : spec.tables) held.push_back(table.stream);
+  const auto let_go = [&] {
+    for (const auto stream : held) {
+      --accounts_[stream].open;
+      close(stream);
+    }
+  };
+
+  if (spec.additional && is_retryable(why.code)) {
+    warnings_.push_back(why.message + " The tables of this stream had reached the position at which the read began; what "
+                                      "came after it is left to the next one.");
+    settle(spec, tables);
+    let_go();
+    return;
+  }
 
   const bool copy = spec.kind != stream_kind::catch_up;
   const auto start_over = [&](const session_table& table) {
@@ -466,10 +484,7 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
     for (const auto& table : tables)
       fail_table(table, refused_again ? with(" The next sync starts the copy over.") : why);
   }
-  for (const auto stream : held) {
-    --accounts_[stream].open;
-    close(stream);
-  }
+  let_go();
 }
 
 std::vector<stream_verdict> sync_schedule::take_verdicts() {

@@ -79,6 +79,8 @@ struct session_spec {
   /// Replicas may hold GTIDs of their own that the peek saw and this tablet never sends: a transaction committed at or
   /// after this second (server time) ends the stream as well.
   std::optional<std::int64_t> stop_commit_seconds;
+  /// A further catch-up of tables that had reached their stop before: they stay complete when it is cut off.
+  bool additional = false;
 };
 
 /// Why pump() returned.

@@ -379,3 +379,28 @@ TEST_CASE("a refresh of held tables inherits nothing from the first call's resha
   CHECK(schedule.take_failures().empty());
   CHECK(schedule.unplanned().count(0) == 1);
 }
+
+TEST_CASE("a table that had reached its stop stays complete when the additional hourly catch-up breaks") {
+  auto plan = plan_of(2, {spec_of(stream_kind::catch_up, "-", {0}), spec_of(stream_kind::copy, "-", {1})});
+  for (stream_index i = 0; i < 2; ++i) plan.streams[i].table = session_table_of(i, simple_table("t" + std::to_string(i)));
+  sync_schedule schedule(plan, {});
+  auto tasks = schedule.start();
+  schedule.finished(tasks[0].id, at(tasks[0].spec, server + "1-10"));
+  schedule.refresh({{{keyspace_name("ks"), shard_name("-")}, gtids(server + "1-50")}}, 0);
+  auto again = schedule.start();
+  REQUIRE(again.size() == 1);
+  schedule.failed(again[0].id, {error_code::stream_broken, "reset.", "", std::nullopt},
+                  at(again[0].spec, server + "1-30"));
+  CHECK(schedule.take_warnings().size() == 1);
+  // The next refresh goes on from where it has come to.
+  schedule.refresh({{{keyspace_name("ks"), shard_name("-")}, gtids(server + "1-60")}}, 0);
+  again = schedule.start();
+  REQUIRE(again.size() == 1);
+  CHECK(again[0].spec.tables[0].cursors.at(shard_name("-")).position == server + "1-30");
+  schedule.failed(again[0].id, {error_code::stream_stalled, "slow.", "", std::nullopt}, again[0].spec.tables);
+  schedule.finished(tasks[1].id, at(tasks[1].spec, server + "1-50"));
+  schedule.release();
+  const auto told = verdicts(schedule);
+  CHECK(told.find("0+") != std::string::npos);
+  CHECK_FALSE(schedule.any_failed());
+}
