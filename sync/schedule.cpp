@@ -16,6 +16,13 @@ constexpr unsigned most_rounds = 5;
 
 const char* const lost_advice =
     " Use \"Refresh and remove records\" for this stream, or set invalid_cdc_cursor_position_behavior to \"Re-sync data\".";
+// Catch-ups do, and copies that have begun: they bring the changes since then, too.
+bool reads_changes(stream_kind kind, const session_table& table) {
+  if (kind != stream_kind::copy) return kind == stream_kind::catch_up;
+  return std::any_of(table.cursors.begin(), table.cursors.end(),
+                     [](const auto& entry) { return !entry.second.lastpk.empty() && !entry.second.position.empty(); });
+}
+
 const char* const goes_on_next_time = " The next sync goes on with the shards that serve then.";
 }  // namespace
 
@@ -429,7 +436,8 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
   // next plan would be the same.
   const bool alone = tables.size() == 1;
   const bool lost = why.code == error_code::position_lost || why.code == error_code::position_foreign ||
-                    (why.code == error_code::schema_incompatible && alone && !copy) ||
+                    (why.code == error_code::schema_incompatible && alone &&
+                     reads_changes(spec.kind, tables.front())) ||
                     (why.code == error_code::shards_changed && !spec.old_shards.empty());
   if (lost) {
     for (const auto& table : tables) {

@@ -404,3 +404,16 @@ TEST_CASE("a table that had reached its stop stays complete when the additional 
   CHECK(told.find("0+") != std::string::npos);
   CHECK_FALSE(schedule.any_failed());
 }
+
+TEST_CASE("a half copy whose older changes no longer fit is copied again where that is configured") {
+  auto plan = plan_of(1, {spec_of(stream_kind::copy, "-", {0})});
+  plan.copies[0].tables[0].cursors[shard_name("-")].lastpk = "some key";
+  schedule_limits limits;
+  limits.on_lost_position = lost_position_behavior::resync_data;
+  sync_schedule schedule(plan, limits);
+  auto tasks = schedule.start();
+  schedule.failed(tasks[0].id, {error_code::schema_incompatible, "no.", "", std::nullopt}, tasks[0].spec.tables);
+  tasks = schedule.start();
+  REQUIRE(tasks.size() == 1);
+  CHECK(tasks[0].spec.tables[0].cursors.at(shard_name("-")).position.empty());
+}
