@@ -52,6 +52,7 @@ class planner {
  private:
   void plan_stream(const configured_stream& configured);
   void plan_missing_table(planned_stream& stream, const configured_stream& configured);
+  void keep_saved_cursors(planned_stream& stream);
   void plan_full_refresh(planned_stream& stream, const configured_stream& configured);
   void plan_incremental(planned_stream& stream);
   void plan_shard(planned_stream& stream, const shard_name& shard, const saved_shard& saved);
@@ -151,6 +152,7 @@ void planner::plan_stream(const configured_stream& configured) {
                                  configured.id.keyspace.str() + "\" to read " + configured.id.to_string() + " from.",
                              {},
                              configured.id};
+    if (configured.mode == sync_mode::incremental) keep_saved_cursors(stream);
   } else if (configured.mode == sync_mode::full_refresh) {
     plan_full_refresh(stream, configured);
   } else {
@@ -181,10 +183,16 @@ void planner::plan_missing_table(planned_stream& stream, const configured_stream
     return;
   }
   plan_.warnings.push_back(sentence + " Its saved state is kept.");
-  if (const auto* state = saved(configured.id))
-    for (const auto& [shard, entry] : state->shards)
-      stream.ledger.cursors[shard] = {entry.cursor.position, entry.cursor.last_known_pk, entry.cdc_cursor.value_or(0),
-                                      entry.since};
+  keep_saved_cursors(stream);
+}
+
+// Of a stream that is not read: they are written again as they are.
+void planner::keep_saved_cursors(planned_stream& stream) {
+  const auto* state = saved(stream.id);
+  if (state == nullptr) return;
+  for (const auto& [shard, entry] : state->shards)
+    stream.ledger.cursors[shard] = {entry.cursor.position, entry.cursor.last_known_pk, entry.cdc_cursor.value_or(0),
+                                    entry.since};
 }
 
 void planner::plan_full_refresh(planned_stream& stream, const configured_stream& configured) {

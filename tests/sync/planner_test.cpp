@@ -398,3 +398,18 @@ TEST_CASE("key ranges: cover and overlap") {
   CHECK_FALSE(key_range_of(shard_name("ks/-80x")));
   CHECK(key_range_of(shard_name("0")));
 }
+
+TEST_CASE("a start from LEGACY state keeps the cursors of a stream that `shards` leaves nothing of") {
+  world w({"-"});
+  w.input.config.keyspaces.push_back(keyspace_name("other"));
+  w.input.config.shards.push_back({keyspace_name("other"), shard_name("-")});
+  w.input.serving[keyspace_name("other")].push_back(shard_name("-"));
+  w.save("t", "-", server + "1-5");
+  w.input.state.from_legacy = true;
+  const auto plan = w.plan();
+  REQUIRE(plan.streams[0].problem);
+  REQUIRE(plan.states_first);
+  // The emitter writes a STREAM state of it before anything else; the platform drops the LEGACY one then.
+  REQUIRE(plan.streams[0].ledger.cursors.size() == 1);
+  CHECK(plan.streams[0].ledger.cursors.at(shard_name("-")).position == server + "1-5");
+}
