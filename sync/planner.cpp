@@ -189,7 +189,8 @@ void planner::plan_missing_table(planned_stream& stream, const configured_stream
 // Of a stream that is not read: they are written again as they are.
 void planner::keep_saved_cursors(planned_stream& stream) {
   const auto* state = saved(stream.id);
-  if (state == nullptr) return;
+  // What a full refresh left is no position to catch up from, and must not be given back as one.
+  if (state == nullptr || state->full_refresh) return;
   for (const auto& [shard, entry] : state->shards)
     stream.ledger.cursors[shard] = {entry.cursor.position, entry.cursor.last_known_pk, entry.cdc_cursor.value_or(0),
                                     entry.since};

@@ -399,6 +399,16 @@ TEST_CASE("key ranges: cover and overlap") {
   CHECK(key_range_of(shard_name("0")));
 }
 
+TEST_CASE("a full refresh's state is not handed back as an incremental one when the table is missing") {
+  world w({"-"});
+  w.input.streams.push_back(stream_of("gone"));
+  w.save("gone", "-", server + "1-5");
+  w.input.state.streams[{keyspace_name("ks"), table_name("gone")}].full_refresh = full_refresh_mark{4, 8, true};
+  const auto plan = w.plan();
+  // What the next read would take for a position to catch up from, though incremental reads ignore such a state.
+  CHECK(plan.streams[1].ledger.cursors.empty());
+}
+
 TEST_CASE("a start from LEGACY state keeps the cursors of a stream that `shards` leaves nothing of") {
   world w({"-"});
   w.input.config.keyspaces.push_back(keyspace_name("other"));
