@@ -23,7 +23,7 @@ const std::array<kind_rules, 13>& rules() {
   static const std::array<kind_rules, 13> all{{
       {fault_kind::close, "close", {}},
       {fault_kind::reset, "reset", {}},
-      {fault_kind::stall, "stall", {"ms"}},
+      {fault_kind::stall, "stall", {"ms", "heartbeats"}},
       {fault_kind::status, "status", {"code", "message"}},
       {fault_kind::garbage, "garbage", {"bytes"}},
       {fault_kind::oversized, "oversized", {"bytes"}},
@@ -149,6 +149,7 @@ fault read_line(const rapidjson::Value& object, std::size_t line, std::vector<st
   if (const auto given = read.number(out.kind == fault_kind::purge ? "search_ms" : "ms", 0))
     out.duration = ms(*given);
   if (!out.duration && out.kind == fault_kind::trickle) out.duration = ms(10);
+  read.flag("heartbeats", out.heartbeats);
   out.message = "the branch was told to fail";
   read.text("message", out.message);
   if (const auto code = object.FindMember("code");

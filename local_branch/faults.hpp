@@ -62,6 +62,8 @@ struct fault {
   /// stall: how long (nothing = for ever); trickle: between messages; restart: how long nobody listens;
   /// purge: how long streams look for a tablet (0 = 90 s).
   std::optional<std::chrono::milliseconds> duration;
+  /// stall: the call goes on to send heartbeats.
+  bool heartbeats = false;
   int code = 14;
   std::string message;
   std::size_t bytes = 0;

@@ -117,6 +117,15 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       if (cancelled_.load()) return finish(grpc::Status(grpc::StatusCode::CANCELLED, "the client has gone"));
       const auto now = clock::now();
       if (now < held_until_) {
+        const auto interval = session_->heartbeat_interval();
+        if (beats_while_held_ && interval.count() > 0) {
+          if (now >= last_sent_ + interval) {
+            byte_buffer beat = buffers_->take();
+            vstream_session::heartbeat(beat);
+            return send(std::move(beat));
+          }
+          wake_at(last_sent_ + interval);
+        }
         arm_hold();
         if (rest()) return;
         continue;
@@ -125,6 +134,7 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         byte_buffer next = std::move(altered_.front());
         altered_.pop_front();
         held_until_ = now + pace_;
+        beats_while_held_ = false;
         return send(std::move(next));
       }
       if (end_) return finish(*end_);
@@ -221,6 +231,7 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         return outcome::sent;
       case fault_kind::stall:
         held_until_ = fault->duration ? clock::now() + *fault->duration : clock::time_point::max();
+        beats_while_held_ = fault->heartbeats;
         if (view.has_response) altered_.push_back(std::move(response));
         return outcome::altered;
       case fault_kind::status:
@@ -317,8 +328,12 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     const auto interval = session_->heartbeat_interval();
     auto when = session_->deadline();
     if (interval.count() > 0 && (!when || *when > last_sent_ + interval)) when = last_sent_ + interval;
-    if (!when || timer_armed_.exchange(true)) return;
-    workers_.post_at(*when, [weak = weak_from_this()] {
+    if (when) wake_at(*when);
+  }
+
+  void wake_at(clock::time_point when) {
+    if (timer_armed_.exchange(true)) return;
+    workers_.post_at(when, [weak = weak_from_this()] {
       if (const auto held = weak.lock()) {
         held->timer_armed_.store(false);
         held->wake();
@@ -373,6 +388,7 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::chrono::milliseconds pace_{0};
   std::size_t piece_ = 1;
   bool trickling_ = false;
+  bool beats_while_held_ = false;
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> timer_armed_{false};
   std::mutex mutex_;

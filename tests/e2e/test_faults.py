@@ -50,6 +50,47 @@ class Streams(FaultTest):
         self.broken({"do": "stall"}, timeout_seconds=1)
 
 
+class Stalls(FaultTest):
+    """Servers that keep the connection open and bring nothing."""
+
+    def stalled(self, **fault):
+        return self.faulty([{"do": "stall", "phase": "copy", "rows": 1500, **fault}], ["commerce:2"], rows=6000)
+
+    def test_p1_an_attempt_after_a_time_out_works(self):
+        branch = self.stalled()
+        transcripts = self.read_to_the_truth(branch, timeout_seconds=1)
+        told = warnings(transcripts)
+        self.assertEqual(1, len(told), "\n".join(told))
+        self.assertIn("brought nothing new for 1 s (timeout_seconds)", told[0])
+        self.assertEqual(["stall"], self.happened(branch))
+
+    def test_p13_a_server_that_stalls_each_time_is_noticed_and_given_up(self):
+        branch = self.stalled(repeat=1000, shard="-80")
+        connector = self.connector(branch.config(timeout_seconds=1, max_retries=0))
+        failed, seconds = self.failed_read(connector, configure(connector.catalog))
+        self.assertLess(seconds, 30)
+        self.assertEqual("transient_error", failed.errors[0]["failure_type"])
+        self.assertIn("brought nothing new for 1 s (timeout_seconds)", failed.errors[0]["message"])
+        self.assertEqual("INCOMPLETE", dict(failed.statuses)[("commerce", "sbtest1")])
+        cursors = cursors_of(failed.states[-1])
+        self.assertTrue(cursors["80-"].position and cursors["80-"].lastpk is None, "the other shard was read to its end")
+
+    def test_p13_heartbeats_are_no_progress(self):
+        """They come every 5 s: a limit above that is reached all the same."""
+        branch = self.stalled(heartbeats=True)
+        transcripts = self.read_to_the_truth(branch, timeout_seconds=6)
+        told = warnings(transcripts)
+        self.assertEqual(1, len(told), "\n".join(told))
+        self.assertIn("brought nothing new for 6 s (timeout_seconds)", told[0])
+
+    def test_p2_a_slow_peek_passes(self):
+        """The time limits of a stream are not those of a peek, during which vtgate may look for a tablet."""
+        branch = self.faulty([{"do": "stall", "ms": 3000, "phase": "peek"}], ["commerce:2"], rows=100)
+        transcripts = self.read_to_the_truth(branch, timeout_seconds=1)
+        self.assertEqual([], warnings(transcripts))
+        self.assertEqual(["stall"], self.happened(branch))
+
+
 class Limits(FaultTest):
     def test_an_oversized_message_is_an_error_of_its_table_only(self):
         fault = {"do": "oversized", "table": "sbtest2", "repeat": 100}

@@ -85,7 +85,7 @@ TEST_CASE("a fault file is read line by line") {
       "{\"do\":\"reshard\",\"from\":[\"-80\"],\"to\":[\"-40\",\"40-80\"],\"keep_old\":false,\"on_signal\":"
       "true}\n"
       "{\"do\":\"stall\"}\n"
-      "{\"do\":\"stall\",\"ms\":7,\"phase\":\"binlog\"}\n"
+      "{\"do\":\"stall\",\"ms\":7,\"phase\":\"binlog\",\"heartbeats\":true}\n"
       "{\"do\":\"purge\",\"keep\":2,\"search_ms\":100}\n"
       "{\"do\":\"oversized\"}\n"
       "{\"do\":\"half_transaction\",\"code\":1}");
