@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <utility>
 
 namespace psource::local_branch {
 namespace {
@@ -136,8 +137,12 @@ std::size_t transaction_source::write(target& t, std::int64_t time_ns, std::size
 }
 
 load_writer::load_writer(branch& target, std::uint64_t seed, double rate, std::uint64_t total,
-                         std::size_t transaction_rows)
-    : source_(target, seed, transaction_rows), rate_(rate), total_(total), thread_([this] { run(); }) {}
+                         std::size_t transaction_rows, std::function<void()> on_total)
+    : source_(target, seed, transaction_rows),
+      rate_(rate),
+      total_(total),
+      on_total_(std::move(on_total)),
+      thread_([this] { run(); }) {}
 
 load_writer::~load_writer() { stop(); }
 
@@ -192,6 +197,10 @@ void load_writer::run() {
     if (!bursting) {
       if (count == 0) return;
       paced_ += count;
+      if (total_ == 0 || paced_ < total_ || !on_total_) continue;
+      lock.unlock();
+      on_total_();
+      lock.lock();
       continue;
     }
     burst_left_ = count == 0 ? 0 : burst_left_ - std::min<std::uint64_t>(burst_left_, count);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -56,8 +57,9 @@ class load_writer {
  public:
   /// Row changes per second over all shards (0: only bursts); total 0 = without end; transaction_rows as in
   /// transaction_source.
+  /// `on_total` is called once, on the writing thread, when the total is reached.
   load_writer(branch& target, std::uint64_t seed, double rate, std::uint64_t total,
-              std::size_t transaction_rows = 0);
+              std::size_t transaction_rows = 0, std::function<void()> on_total = {});
   ~load_writer();
   load_writer(const load_writer&) = delete;
   load_writer& operator=(const load_writer&) = delete;
@@ -78,6 +80,7 @@ class load_writer {
   transaction_source source_;
   const double rate_;
   const std::uint64_t total_;
+  const std::function<void()> on_total_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool stop_ = false;

@@ -162,13 +162,17 @@ int serve(const program_options& options) {
   listening = &both;
   if (auto opened = both.open(); !opened) return complain(opened.error());
 
+  std::cout << "{\"grpc_port\":" << both.grpc_port() << ",\"mysql_port\":" << both.mysql_port() << "}"
+            << std::endl;
+  const auto tell_number = [&printing](const char* word, std::uint64_t number) {
+    std::lock_guard lock(printing);
+    std::cout << "{\"" << word << "\":" << number << "}" << std::endl;
+  };
   std::unique_ptr<load_writer> load;
   if (options.write_rate > 0 || options.write_burst > 0)
     load = std::make_unique<load_writer>(served, options.seed, options.write_rate, options.write_total,
-                                         options.transaction_rows);
-
-  std::cout << "{\"grpc_port\":" << both.grpc_port() << ",\"mysql_port\":" << both.mysql_port() << "}"
-            << std::endl;
+                                         options.transaction_rows,
+                                         [&] { tell_number("quiet", options.write_total); });
   if (faults) faults->start();
 
   int signal = 0;
@@ -178,8 +182,7 @@ int serve(const program_options& options) {
       faults->signal();
     } else if (signal == SIGUSR2) {
       load->burst(options.write_burst);
-      std::lock_guard lock(printing);
-      std::cout << "{\"written\":" << options.write_burst << "}" << std::endl;
+      tell_number("written", options.write_burst);
     } else {
       break;
     }
