@@ -25,6 +25,9 @@ elseif(NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
   add_link_options(-Wl,-z,relro,-z,now)
 endif()
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+# Without this CMake leaves it to the compiler's defaults whether a program is linked as position-independent.
+include(CheckPIESupported)
+check_pie_supported(LANGUAGES C CXX)
 
 # psource_add_test(NAME SOURCES... [LIBS...]): one doctest program and its ctest entry.
 function(psource_add_test name)
