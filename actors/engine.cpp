@@ -32,6 +32,10 @@ class emitter_listener final : public output_listener {
     std::lock_guard<std::mutex> guard(mutex_);
     target_ = nullptr;
   }
+  void log(log_level level, std::string text) {
+    std::lock_guard<std::mutex> guard(mutex_);
+    if (target_) caf::anon_send(target_, log_atom::value, static_cast<std::uint8_t>(level), std::move(text));
+  }
   void on_written(std::uint64_t ticket) override {
     std::lock_guard<std::mutex> guard(mutex_);
     last_ticket_ = ticket;
@@ -82,6 +86,10 @@ engine::engine(engine_options options) : impl_(std::make_unique<impl>()) { impl_
 engine::~engine() = default;
 
 std::shared_ptr<output_listener> engine::listener() { return impl_->listener; }
+
+std::function<void(log_level, std::string)> engine::logger() {
+  return [listener = impl_->listener](log_level level, std::string text) { listener->log(level, std::move(text)); };
+}
 
 void engine::stop(int signal) {
   std::lock_guard<std::mutex> guard(impl_->mutex);

@@ -52,6 +52,10 @@ class engine {
   /// What the output has to tell. Valid for the engine's life.
   std::shared_ptr<output_listener> listener();
 
+  /// Writes a LOG message while the engine runs, and drops it before and afterwards. May be kept for longer than the
+  /// engine; any thread.
+  std::function<void(log_level, std::string)> logger();
+
   /// Reads until everything planned is delivered or the run was stopped; blocks. After it returned no call of
   /// `client` is open any more as far as the engine is concerned, and everything handed to `out` is written or lost.
   /// `planned_from` is what `plan` was made from; its state is not needed any more.

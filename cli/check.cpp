@@ -5,6 +5,7 @@
 
 #include "cli/branch.hpp"
 #include "cli/command.hpp"
+#include "cli/grpc_log.hpp"
 #include "clients/discovery.hpp"
 #include "clients/tls_probe.hpp"
 #include "sync/planner.hpp"
@@ -89,7 +90,9 @@ int run_check(const command_options& options) {
   }
   const redactor hide(secrets_of(*config));
   for (const auto& warning : config->warnings) say(log_level::warn, warning, options, hide);
+  grpc_log transport(options, hide);
   auto checked = check_branch(*config, options, hide);
+  transport.say_all();
   const std::string message = checked ? std::string() : checked.error().message;
   return write_lines(connection_status_line(checked.has_value(), message, hide)) ? exit_done : exit_failed;
 }

@@ -9,6 +9,8 @@
 #include <chrono>
 #include <cstring>
 
+#include "clients/stdout_writer.hpp"
+
 namespace psource::cli {
 
 namespace {
@@ -54,11 +56,21 @@ result<source_config> load_config(const command_options& options) {
 }
 
 bool write_lines(const std::string& lines) {
+  const auto file = open_output_file(STDOUT_FILENO);
   std::size_t done = 0;
   while (done < lines.size()) {
-    const ssize_t wrote = ::write(STDOUT_FILENO, lines.data() + done, lines.size() - done);
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote < 0) return false;
+    const iovec part{const_cast<char*>(lines.data() + done), lines.size() - done};  // writev does not write to it
+    const ssize_t wrote = file->writev(&part, 1);
+    if (wrote == -EINTR) continue;
+    if (wrote == -EAGAIN || wrote == -EWOULDBLOCK) {
+      file->wait_writable();
+      continue;
+    }
+    if (wrote <= 0) {
+      const auto end = lines.substr(0, done).rfind('\n');
+      file->take_back(done - (end == std::string::npos ? 0 : end + 1));
+      return false;
+    }
     done += static_cast<std::size_t>(wrote);
   }
   return true;

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "cli/command.hpp"
+#include "cli/signals.hpp"
 
 namespace {
 
@@ -113,8 +114,10 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   // Every gRPC and actor thread would otherwise get a heap of its own, whose freed memory the others cannot use.
   mallopt(M_ARENA_MAX, 2);
-  // A destination that goes away is seen as EPIPE.
+  // A destination that goes away is seen as EPIPE, a file that may not grow as EFBIG.
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+  psource::cli::die_as_init();
   try {
     return run(argc, argv);
   } catch (const cxxopts::exceptions::exception& error) {

@@ -9,6 +9,7 @@
 #include "actors/engine.hpp"
 #include "cli/branch.hpp"
 #include "cli/command.hpp"
+#include "cli/grpc_log.hpp"
 #include "cli/signals.hpp"
 #include "clients/discovery.hpp"
 #include "clients/question_worker.hpp"
@@ -159,7 +160,9 @@ int run_read(const command_options& options) {
   auto in = load_inputs(options, std::move(*config));
   if (!in) return report(in.error(), hide);
   for (const auto& warning : in->state.warnings) say(log_level::warn, warning, options, hide);
+  grpc_log transport(options, hide);
   auto ready = prepare(std::move(*in), options, hide);
+  transport.say_all();
   if (!ready) return report(ready.error(), hide);
   auto plan = make_plan(ready->input);
   if (!plan) return report(plan.error(), hide);
@@ -171,6 +174,7 @@ int run_read(const command_options& options) {
   engine_result ended;
   {
     engine run(options_of(input->config, options, hide));
+    transport.send_to(run.logger());
     auto writer = std::make_shared<stdout_writer>(open_output_file(STDOUT_FILENO), run.listener());
     signals.on_signal([&run](int signal) { run.stop(signal); });
     const auto peek = [input, client = ready->client](const std::vector<shard_id>& wanted) {

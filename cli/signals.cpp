@@ -26,6 +26,15 @@ sigset_t watched() {
 
 }  // namespace
 
+void die_as_init() {
+  if (getpid() != 1) return;
+  struct sigaction action {};
+  action.sa_handler = [](int signal) { _exit(128 + signal); };
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
 void die_by(int signal) {
   struct sigaction action {};
   action.sa_handler = SIG_DFL;

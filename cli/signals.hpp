@@ -30,6 +30,10 @@ class signal_watch {
   std::thread thread_;
 };
 
+/// As PID 1 (in a container without a shell around it) the kernel ignores SIGINT and SIGTERM where nothing handles them:
+/// makes them end the process, with 128 + signal. Elsewhere it does nothing. Call it first in main.
+void die_as_init();
+
 /// Ends the process by this signal, so that the parent sees it; as PID 1, where that has no effect, with 128 + signal.
 [[noreturn]] void die_by(int signal);
 

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -57,6 +58,15 @@ class descriptor_file final : public output_file {
   void wait_writable() override {
     pollfd p{fd_, POLLOUT, 0};
     poll(&p, 1, -1);
+  }
+
+  void take_back(std::size_t bytes) override {
+    struct stat info {};
+    const auto cut = static_cast<off_t>(bytes);
+    const off_t end = lseek(fd_, 0, SEEK_CUR);
+    // Whoever else has written behind it keeps what he wrote.
+    if (fstat(fd_, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size != end || end < cut) return;
+    if (ftruncate(fd_, end - cut) == 0) lseek(fd_, end - cut, SEEK_SET);
   }
 
   void interrupt(pthread_t writer) override { pthread_kill(writer, interrupt_signal()); }
@@ -262,13 +272,20 @@ bool stdout_writer::write_some() {
 }
 
 void stdout_writer::fail_with(failure what) {
+  std::size_t half_line = 0;
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    if (front_written_ > 0) {
+      const std::string_view bytes = queue_.front().bytes.view();
+      const auto end = bytes.rfind('\n', front_written_ - 1);
+      half_line = front_written_ - (end == std::string_view::npos ? 0 : end + 1);
+    }
     failed_ = what;
     queue_.clear();
     queued_ = 0;
     front_written_ = 0;
   }
+  if (half_line > 0) file_->take_back(half_line);
   listener_->on_failed(std::move(what));
 }
 

@@ -33,6 +33,9 @@ class output_file {
   virtual ssize_t writev(const iovec* parts, int count) = 0;
   /// Waits until a write could succeed or something interrupts; called after -EAGAIN.
   virtual void wait_writable() = 0;
+  /// Takes the last `bytes` bytes back, which were the beginning of a line that cannot be finished. Only a regular
+  /// file can do so.
+  virtual void take_back(std::size_t bytes) = 0;
   /// Makes a blocked writev() or wait_writable() of that thread return soon. May be called again and again.
   virtual void interrupt(pthread_t writer) = 0;
 };
@@ -41,10 +44,10 @@ class output_file {
 /// allows it. Takes the signal SIGRTMIN+3 for interrupt(), and ignores SIGPIPE.
 std::unique_ptr<output_file> open_output_file(int fd);
 
-/// Writes buffers in order: at once while nothing is queued and the system takes them without blocking, which spares two
-/// hops between threads for each; else on a thread of its own. Handles short writes, EINTR and EAGAIN; EPIPE is
-/// output_closed, any other error output_failed. After a failure nothing more is written, so what was written
-/// ends where the failure hit.
+/// Writes buffers, each of whole lines, in order: at once while nothing is queued and the system takes them without
+/// blocking, which spares two hops between threads for each; else on a thread of its own. Handles short writes, EINTR and
+/// EAGAIN; EPIPE is output_closed, any other error output_failed. After a failure nothing more is written, so what was
+/// written ends where the failure hit; a file (on a disk that is full, say) then ends behind the last whole line.
 class stdout_writer final : public output {
  public:
   /// Starts the thread. The listener is kept until the thread ended.

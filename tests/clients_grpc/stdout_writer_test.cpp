@@ -4,6 +4,8 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -77,6 +79,7 @@ struct file_log {
   int calls_at_once = 0;
   int most_parts = 0;
   int waits = 0;
+  std::size_t taken_back = 0;
   int interrupts = 0;
   bool blocked = false;
   bool gate_open = true;
@@ -122,6 +125,10 @@ class scripted_file final : public output_file {
   void wait_writable() override {
     std::lock_guard<std::mutex> lock(log_->mutex);
     log_->waits += 1;
+  }
+  void take_back(std::size_t bytes) override {
+    std::lock_guard<std::mutex> lock(log_->mutex);
+    log_->taken_back += bytes;
   }
   void interrupt(pthread_t) override {
     std::lock_guard<std::mutex> lock(log_->mutex);
@@ -432,6 +439,70 @@ TEST_CASE("after a failure nothing more is written") {
   CHECK(listener->written().empty());
   CHECK(listener->failures().size() == 1);
   CHECK_FALSE(listener->out_of_order());
+}
+
+TEST_CASE("the beginning of a line that cannot be finished is taken back") {
+  std::size_t room = 0;
+  std::size_t half = 0;
+  SUBCASE("in the first line") { room = half = 3; }
+  SUBCASE("in a later line") {
+    room = 8;
+    half = 2;
+  }
+  SUBCASE("in the second buffer") {
+    room = 15;
+    half = 3;
+  }
+  SUBCASE("at the end of a line") { room = 6; }
+  SUBCASE("at the end of a buffer") { room = 12; }
+  auto log = std::make_shared<file_log>();
+  log->gate_open = false;
+  auto listener = std::make_shared<recording_listener>();
+  stdout_writer writer(std::make_unique<scripted_file>(log,
+                                                       [room](int call, std::size_t offered) -> ssize_t {
+                                                         if (call == 0) return static_cast<ssize_t>(offered);
+                                                         if (call > 1) return -ENOSPC;
+                                                         return static_cast<ssize_t>(std::min(offered, room));
+                                                       }),
+                       listener);
+  writer.write(bytes_of("line0\n"), 0);
+  {
+    std::unique_lock<std::mutex> lock(log->mutex);
+    REQUIRE(log->changed.wait_for(lock, patience, [&] { return log->blocked; }));
+  }
+  writer.write(bytes_of("line1\nline2\n"), 1);
+  writer.write(bytes_of("line3\nline4\n"), 2);
+  {
+    std::lock_guard<std::mutex> lock(log->mutex);
+    log->gate_open = true;
+    log->changed.notify_all();
+  }
+  REQUIRE(listener->wait_failed());
+  CHECK_FALSE(writer.close(patience).has_value());
+  CHECK(log->bytes.size() == 6 + room);
+  CHECK(log->taken_back == half);
+}
+
+TEST_CASE("a file that cannot grow ends behind a whole line") {
+  char name[] = "/tmp/psource-output-XXXXXX";
+  const int fd = mkstemp(name);
+  REQUIRE(fd >= 0);
+  unlink(name);
+  // Stands for a full disk: the file may have so many bytes, and a write beyond them fails.
+  rlimit before{};
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const rlimit small{1000, before.rlim_max};
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
+  auto listener = std::make_shared<recording_listener>();
+  {
+    stdout_writer writer(open_output_file(fd), listener);
+    for (std::uint64_t i = 0; i < 20; ++i) writer.write(bytes_of(std::string(90, 'a') + "\n"), i);
+    CHECK(listener->wait_failed());
+    CHECK_FALSE(writer.close(patience).has_value());
+  }
+  CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
+  CHECK(lseek(fd, 0, SEEK_END) == 10 * 91);
+  close(fd);
 }
 
 TEST_CASE("a listener may write from its callbacks") {

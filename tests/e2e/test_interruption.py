@@ -1,12 +1,19 @@
 """Reads that are killed, stopped or left alone: what was printed is whole, and what follows continues without loss."""
 import os
+import pathlib
 import random
 import signal
+import subprocess
+import tempfile
+import time
 import unittest
 
+from tests.e2e.faults import FaultTest
 from tests.e2e.harness import (
+    CONNECTOR,
     LIMIT,
     BranchTest,
+    Process,
     SilentServer,
     configure,
     cursors_of,
@@ -202,6 +209,211 @@ class ClosedOutput(BranchTest):
             with connector.start(*connector.read_arguments(), stdout=full) as process:
                 self.assertGreater(process.wait(LIMIT), 0)
                 self.assertNotEqual("", process.stderr().decode())
+
+
+class Phases(FaultTest):
+    """Before the first record nothing is owed: a signal ends the program at once, with whole lines."""
+
+    def phases(self):
+        """(name, command, configuration, what waits for the moment)"""
+        silent = SilentServer()
+        self.addCleanup(silent.close)
+        branch = self.branch(["commerce:2"], rows=10)
+        connector = self.connector(branch.config())
+        configured = configure(connector.catalog)
+        for command in ("check", "discover", "read"):
+            yield f"{command} connects", command, branch.config(mysql_port=silent.port), configured, silent
+        for command in ("check", "read"):
+            yield f"{command} peeks", command, branch.config(port=silent.port), configured, silent
+
+    def test_a_signal_while_nothing_is_read_yet(self):
+        for name, command, config, configured, silent in self.phases():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with self.subTest(phase=name, signal=number):
+                    connector = self.connector(config)
+                    arguments = ["--config", connector.config]
+                    if command == "read":
+                        arguments += ["--catalog", connector.file(configured)]
+                    with connector.start(command, *arguments) as process:
+                        silent.next_connection()
+                        process.signal(number)
+                        self.assertEqual(-number, process.wait(15))
+                        self.assertEqual([], process.transcript().errors)
+
+    def test_a_signal_while_a_stream_catches_up(self):
+        branch = self.branch(["commerce:2"], rows=100, write_burst=60_000)
+        connector = self.connector(branch.config())
+        configured = configure(connector.catalog)
+        first = connector.read(configured)
+        branch.burst()
+        with connector.start_read(configured, first.state_file()) as process:
+            self.assertTrue(read_records(process, 2000))
+            process.signal(signal.SIGTERM)
+            stopped = process.transcript()
+        self.assertEqual(-signal.SIGTERM, stopped.code, stopped.explain())
+        self.assertEqual("INCOMPLETE", dict(stopped.statuses)[("commerce", "sbtest1")])
+        self.assertEqual(len(stopped.records), len(stopped.confirmed))
+        transcripts = [first, stopped]
+        self.read_until_quiet(connector, configured, stopped.state_file(), transcripts)
+        self.assert_truth(transcripts, branch)
+
+    def test_a_signal_while_a_stream_waits_for_its_next_attempt(self):
+        """Nothing is under way then: the last states come at once, not after the pause."""
+        faults = [{"do": "status", "phase": "copy", "rows": 1500, "repeat": 1000}]
+        branch = self.faulty(faults, ["commerce:1"], rows=6000)
+        connector = self.connector(branch.config(max_retries=1000))
+        with connector.start_read() as process:
+            while b"Trying again" not in process.line():
+                pass
+            process.signal(signal.SIGTERM)
+            stopped = process.transcript(15)
+        self.assertEqual(-signal.SIGTERM, stopped.code, stopped.explain())
+        self.assertEqual("INCOMPLETE", dict(stopped.statuses)[("commerce", "sbtest1")])
+        self.assertTrue(stopped.states)
+
+    def test_a_signal_while_a_server_is_silent(self):
+        branch = self.faulty([{"do": "stall", "phase": "copy", "rows": 1500, "repeat": 1000}], ["commerce:1"], rows=6000)
+        connector = self.connector(branch.config())
+        with connector.start_read() as process:
+            self.wait_for(branch, "fault", "stall")
+            process.signal(signal.SIGTERM)
+            stopped = process.transcript(15)
+        self.assertEqual(-signal.SIGTERM, stopped.code, stopped.explain())
+        self.assertEqual("INCOMPLETE", dict(stopped.statuses)[("commerce", "sbtest1")])
+
+
+class FirstProcess(BranchTest):
+    """As PID 1 of a container, where the kernel ignores what has no handler."""
+
+    def setUp(self):
+        self.unshare = ["unshare", "--pid", "--fork", "--kill-child"]
+        if os.geteuid() != 0:
+            self.unshare[1:1] = ["--user", "--map-root-user"]
+        if subprocess.run([*self.unshare, "true"], capture_output=True).returncode != 0:
+            self.skipTest("this system lets nobody make a PID namespace")
+
+    def start(self, connector, command, *arguments):
+        process = Process([*self.unshare, CONNECTOR, command, *arguments])
+        self.addCleanup(process.close)
+        return process
+
+    def init_of(self, process):
+        """The program's own process id out here."""
+        pid = process.process.pid
+        deadline = time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
+            children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            if children and os.readlink(f"/proc/{children[0]}/exe") == str(CONNECTOR):
+                return int(children[0])
+        self.fail("the program did not start")
+
+    def test_check_and_discover(self):
+        silent = SilentServer()
+        self.addCleanup(silent.close)
+        branch = self.branch(rows=1)
+        for command in ("check", "discover"):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                connector = self.connector(branch.config(mysql_port=silent.port))
+                with self.subTest(command=command, signal=number):
+                    process = self.start(connector, command, "--config", connector.config)
+                    silent.next_connection()
+                    os.kill(self.init_of(process), number)
+                    self.assertEqual(128 + number, process.wait(15))
+
+    def test_read_before_its_first_record(self):
+        silent = SilentServer()
+        self.addCleanup(silent.close)
+        branch = self.branch(rows=1)
+        configured = configure(self.connector(branch.config()).catalog)
+        connector = self.connector(branch.config(port=silent.port))
+        process = self.start(connector, *connector.read_arguments(configured))
+        silent.next_connection()
+        os.kill(self.init_of(process), signal.SIGTERM)
+        self.assertEqual(128 + signal.SIGTERM, process.wait(15))
+
+    def copying(self):
+        branch = self.branch(["commerce:2"], tables=2, rows=Signals.ROWS // 2)
+        connector = self.connector(branch.config())
+        process = self.start(connector, *connector.read_arguments())
+        self.assertTrue(read_records(process, 3000))
+        return process
+
+    def test_read_in_the_middle_of_a_copy(self):
+        process = self.copying()
+        os.kill(self.init_of(process), signal.SIGTERM)
+        stopped = process.transcript()
+        self.assertEqual(128 + signal.SIGTERM, stopped.code, stopped.explain())
+        self.assertEqual({"INCOMPLETE"}, set(dict(stopped.statuses).values()))
+        self.assertEqual(len(stopped.records), len(stopped.confirmed))
+
+    def test_twice_although_nobody_reads(self):
+        process = self.copying()
+        init = self.init_of(process)
+        os.kill(init, signal.SIGTERM)
+        os.kill(init, signal.SIGINT)
+        self.assertIn(process.wait(8), (128 + signal.SIGTERM, 128 + signal.SIGINT))
+
+    def test_the_watchdog(self):
+        process = self.copying()
+        os.kill(self.init_of(process), signal.SIGTERM)
+        self.assertEqual(128 + signal.SIGTERM, process.wait(30))
+        Transcript(process.rest(), process.process.returncode, cut=True)
+
+
+class FullDisk(BranchTest):
+    """Standard output is a file that cannot grow: an error, and the file ends behind a whole line."""
+
+    def reading(self, arguments, redirect):
+        """The exit status, what is in the file, and what is on standard error."""
+        with tempfile.TemporaryDirectory(prefix="psource-disk-") as folder:
+            disk = pathlib.Path(folder)
+            done = subprocess.run(redirect(disk, [str(a) for a in arguments]), capture_output=True, timeout=LIMIT)
+            file = disk / "out"
+            return done.returncode, file.read_bytes() if file.exists() else done.stdout, done.stderr.decode()
+
+    def check(self, redirect):
+        branch = self.branch(["commerce:2"], rows=6000)
+        connector = self.connector(branch.config())
+        configured = configure(connector.catalog)
+        code, output, said = self.reading([CONNECTOR, *connector.read_arguments(configured)], redirect)
+        self.assertEqual(1, code)
+        self.assertIn("Standard output cannot be written", said)
+        cut = Transcript(output, code)
+        self.assertTrue(cut.records)
+        self.assertLess(len(cut.records), 6000)
+        again = connector.read(configured, cut.state_file() or None)
+        self.assertEqual("", difference(fold([cut, again]), sbtest_truth(branch.stop())))
+
+    def test_a_disk_that_is_full(self):
+        """A file system of 600 KB."""
+        unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+
+        def redirect(disk, arguments):
+            script = 'disk=$1; shift; mount -t tmpfs -o size=600k none "$disk" || exit 99; "$@" > "$disk/out"; code=$?; cat "$disk/out"; exit $code'
+            return [*unshare, "sh", "-c", script, "sh", str(disk), *arguments]
+
+        with tempfile.TemporaryDirectory() as folder:
+            probe = subprocess.run(redirect(folder, ["true"]), capture_output=True)
+        if probe.returncode != 0:
+            self.skipTest("this system lets nobody mount a file system")
+        self.check(redirect)
+
+    def test_a_file_that_may_not_grow(self):
+        def redirect(disk, arguments):
+            return ["sh", "-c", 'out=$1; shift; ulimit -f 600; exec "$@" > "$out"', "sh", str(disk / "out"), *arguments]
+
+        self.check(redirect)
+
+    def test_a_catalog_that_does_not_fit(self):
+        branch = self.branch(tables=40, rows=1)
+        connector = self.connector(branch.config())
+
+        def redirect(disk, arguments):
+            return ["sh", "-c", 'out=$1; shift; ulimit -f 4; exec "$@" > "$out"', "sh", str(disk / "out"), *arguments]
+
+        code, output, _ = self.reading([CONNECTOR, "discover", "--config", connector.config], redirect)
+        self.assertEqual(1, code)
+        self.assertEqual(b"", output)
 
 
 if __name__ == "__main__":
