@@ -41,7 +41,7 @@ void stream_reader_state::open() {
   progress_time = heard_time = now();
   blocked = false;
   looking_up = false;
-  suspected = false;
+  suspected_at.reset();
   suspicion.reset();
   progress_at_open = session->progress();
   advances_at_open = session->advances();
@@ -178,11 +178,18 @@ void stream_reader_state::take_rows(result<looked_up_rows>& rows) {
   run();
 }
 
+bool stream_reader_state::is_suspect(std::chrono::steady_clock::time_point time) const {
+  if (!session->heard() || time - progress_time < settings.suspicion) return false;
+  if (!suspected_at) return session->advances() == advances_at_open || session->may_miss_the_stop();
+  return session->may_miss_the_stop() && time - *suspected_at >= settings.suspicion;
+}
+
 void stream_reader_state::suspect() {
   const session_spec& spec = session->spec();
   // A full refresh goes on by its last key alone: it needs no binary log, and so has no position to lose.
   if (!questions || spec.kind == stream_kind::full_copy) return;
-  suspected = true;
+  suspected_at = now();
+  progress_at_question = session->progress();
   // The primary is asked whatever is read: it knows which transactions are real and which a replica made up.
   for (const auto& shard : spec.shards)
     questions->ask_positions(
@@ -195,7 +202,14 @@ void stream_reader_state::suspect() {
 
 void stream_reader_state::take_positions(const shard_name& shard, const result<server_positions>& positions) {
   // Whoever cannot answer proves nothing; the time limits go on.
-  if (!positions || session->advances() != advances_at_open) return;
+  if (!positions) return;
+  const bool still_silent = !blocked && !looking_up && session->progress() == progress_at_question;
+  if (still_silent && session->reaches_all_of(shard, positions->executed)) {
+    hand_over();
+    succeed();
+    return;
+  }
+  if (session->advances() != advances_at_open) return;
   const session_spec& spec = session->spec();
   const std::string where = spec.keyspace.str() + "/" + shard.str();
   for (const auto& table : spec.tables) {
@@ -292,8 +306,7 @@ void stream_reader_state::watch() {
   const std::string where = session->spec().keyspace.str() + "/" +
                             (session->spec().shards.empty() ? std::string() : session->spec().shards.front().str());
   const bool began = session->heard();
-  if (began && !suspected && session->advances() == advances_at_open && time - progress_time >= settings.suspicion)
-    suspect();
+  if (is_suspect(time)) suspect();
   if (began && time - heard_time >= settings.silence) {
     client->reconnect();
     attempt_failed({error_code::stream_broken,

@@ -66,8 +66,10 @@ struct stream_reader_state {
   stream_end_ptr pending_end;
   /// Waiting for rows that were asked for.
   bool looking_up = false;
-  /// The shard was asked in this attempt why it is silent.
-  bool suspected = false;
+  /// When the shard was last asked in this attempt why it is silent.
+  std::optional<std::chrono::steady_clock::time_point> suspected_at;
+  /// The session's progress then.
+  std::uint64_t progress_at_question = 0;
   /// What its answer told, where that is no proof yet.
   std::optional<failure> suspicion;
   /// The session's progress when this attempt began.
@@ -105,6 +107,7 @@ struct stream_reader_state {
  private:
   void hand_over();
   void look_up();
+  bool is_suspect(std::chrono::steady_clock::time_point time) const;
   void suspect();
   bool have_buffer();
   void succeed();

@@ -745,6 +745,20 @@ bool stream_session::at_stop() {
   return true;
 }
 
+bool stream_session::may_miss_the_stop() const {
+  return spec_.kind == stream_kind::catch_up && spec_.stop_commit_seconds && spec_.old_shards.empty();
+}
+
+bool stream_session::reaches_all_of(const shard_name& name, const gtid_set& executed) {
+  shard_slots* shard = find_shard(name.str());
+  if (!may_miss_the_stop() || shard == nullptr || shard->provisional) return false;
+  const auto here = gtid_set::parse_position(shard->gtid);
+  if (!here || !here->contains(executed)) return false;
+  shard->past_grace = true;
+  finished_ = at_stop();
+  return finished_;
+}
+
 void stream_session::seal(batch& out) {
   if (!moved_) return;
   moved_ = false;

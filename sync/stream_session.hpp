@@ -126,6 +126,12 @@ class stream_session {
   /// Grows only when a cursor moves: what the next attempt does not have to repeat. A transaction that breaks its stream
   /// each time brings rows, but gets nowhere.
   std::uint64_t advances() const { return advances_; }
+  /// The stop may hold GTIDs that this tablet never sends, and a shard without writes sends nothing that would tell: the
+  /// primary has to be asked (reaches_all_of).
+  bool may_miss_the_stop() const;
+  /// The shard's primary has executed so much and no more. True when may_miss_the_stop() and the end is reached with
+  /// that: then nothing more is to be read. Only while no response is being pumped.
+  bool reaches_all_of(const shard_name& shard, const gtid_set& executed);
   /// Some message, a heartbeat included, has come in this attempt.
   bool heard() const { return heard_; }
   /// seal() would add something.
