@@ -165,13 +165,7 @@ void stream_reader_state::take_rows(result<looked_up_rows>& rows) {
   looking_up = false;
   progress_time = heard_time = now();
   if (!rows) {
-    failure why = rows.error();
-    if (!is_retryable(why.code)) why.code = error_code::row_image_incomplete;
-    why.stream = session->missing_rows().table;
-    why.message = "Changes of " + why.stream->to_string() +
-                  " leave unchanged columns out, and looking them up failed: " + why.message +
-                  " Set binlog_row_image=FULL on the database.";
-    attempt_failed(why);
+    attempt_failed(classify_lookup_failure(rows.error(), session->missing_rows().table));
     return;
   }
   session->complete(std::move(*rows));

@@ -136,6 +136,28 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
   return make(error_code::stream_broken, "The stream of " + where + " ended with: " + shorten(text) + ".");
 }
 
+failure classify_lookup_failure(failure why, const stream_id& table) {
+  const auto mysql_error = [&why](std::initializer_list<const char*> numbers) {
+    return std::any_of(numbers.begin(), numbers.end(), [&why](const std::string& number) {
+      return why.detail.rfind(number + ":", 0) == 0 || why.detail.find("(errno " + number + ")") != std::string::npos;
+    });
+  };
+  // Syntax error, unknown column, unknown table.
+  const bool lasts = why.code == error_code::response_malformed || why.code == error_code::response_too_large ||
+                     why.code == error_code::credentials_refused || why.code == error_code::config_invalid ||
+                     why.code == error_code::internal ||
+                     (why.code == error_code::query_failed && mysql_error({"1054", "1064", "1109", "1146"}));
+  if (lasts)
+    why.code = error_code::row_image_incomplete;
+  else if (why.code != error_code::host_unreachable && why.code != error_code::tls_failed)
+    why.code = error_code::stream_broken;
+  why.stream = table;
+  why.message = "Changes of " + table.to_string() +
+                " leave unchanged columns out, and looking them up failed: " + why.message +
+                (lasts ? " Set binlog_row_image=FULL on the database." : "");
+  return why;
+}
+
 bool is_retryable(error_code code) {
   switch (code) {
     case error_code::host_unreachable:

@@ -25,6 +25,11 @@ struct stream_place {
 /// What a stream's end means. Total: an unknown text becomes stream_broken with the server's words.
 failure classify_stream_end(const stream_end& end, const stream_place& place);
 
+/// What it means that incomplete rows of a table could not be looked up over the MySQL port: row_image_incomplete when
+/// asking again would end the same way (credentials, columns or tables that are not there, an answer that is none), else
+/// something to be tried again.
+failure classify_lookup_failure(failure why, const stream_id& table);
+
 /// Trying again may help: the reader reconnects, with back-off.
 bool is_retryable(error_code code);
 

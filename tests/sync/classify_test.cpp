@@ -102,6 +102,35 @@ TEST_CASE("what the user has to change is not tried again, what may pass is") {
   CHECK(is_retryable(error_code::copy_time_limit));
 }
 
+TEST_CASE("a look-up of incomplete rows is tried again unless it would end the same way") {
+  const stream_id table{keyspace_name("ks"), table_name("t")};
+  struct lookup_case {
+    error_code code;
+    const char* detail;
+    error_code becomes;
+  };
+  const lookup_case cases[] = {
+      {error_code::query_failed, "1205: Lock wait timeout exceeded; try restarting transaction", error_code::stream_broken},
+      {error_code::query_failed, "1105: target: ks.-.primary: primary is not serving", error_code::stream_broken},
+      {error_code::query_failed, "1317: Query execution was interrupted", error_code::stream_broken},
+      {error_code::tablet_type_missing, "1105: no healthy tablet available", error_code::stream_broken},
+      {error_code::keyspace_unknown, "1049: Unknown database", error_code::stream_broken},
+      {error_code::host_unreachable, "2013: Lost connection", error_code::host_unreachable},
+      {error_code::query_failed, "1054: Unknown column 'v' in 'field list'", error_code::row_image_incomplete},
+      {error_code::query_failed, "1105: Table 'vt_ks.t' doesn't exist (errno 1146) (sqlstate 42S02)",
+       error_code::row_image_incomplete},
+      {error_code::credentials_refused, "1045: Access denied", error_code::row_image_incomplete},
+      {error_code::response_malformed, "", error_code::row_image_incomplete},
+  };
+  for (const auto& c : cases) {
+    const failure what = classify_lookup_failure({c.code, "It was so.", c.detail, std::nullopt}, table);
+    CHECK_MESSAGE(what.code == c.becomes, c.detail);
+    CHECK(what.stream == table);
+    CHECK(is_retryable(what.code) == (c.becomes != error_code::row_image_incomplete));
+    CHECK((what.message.find("binlog_row_image=FULL") != std::string::npos) == !is_retryable(what.code));
+  }
+}
+
 TEST_CASE("no tablet is a matter of configuration only where nothing was read before") {
   stream_place fresh = place;
   fresh.has_position = false;
