@@ -5,6 +5,7 @@
 #include <map>
 #include <utility>
 
+#include "protocol/vitess/ddl.hpp"
 #include "sync/key_range.hpp"
 #include "sync/test_faults.hpp"
 
@@ -275,6 +276,7 @@ result<std::optional<pump_result>> stream_session::take_event(const raw_event& e
       break;
     }
     case stream_step::boundary: {
+      if (event.type == event_type::ddl) warn_of_lost_rows(event, out);
       auto end = take_boundary(out);
       if (!end) return fail(std::move(end.error()));
       if (*end) {
@@ -555,6 +557,19 @@ result<void> stream_session::take_change(const row_change_view& change, const st
   }
   return fail(error_code::response_malformed,
               "A row change of " + table.shape->id.to_string() + " has neither a before nor an after image.");
+}
+
+// The binary log has no row events for what a TRUNCATE or a DROP takes away.
+void stream_session::warn_of_lost_rows(const raw_event& event, batch& out) {
+  for (const auto& name : tables_losing_rows(event.statement)) {
+    const std::size_t table = find_table(name);
+    if (table == no_table) continue;
+    // The same words for each shard: they are told once.
+    out.warnings.push_back("Rows of " + spec_.tables[table].shape->id.to_string() +
+                           " were removed in the source by a statement that the binary log does not tell row by row "
+                           "(TRUNCATE, DROP or CREATE TABLE, or partitions): they stay in the destination. Use \"Refresh "
+                           "and remove records\" for this stream.");
+  }
 }
 
 result<bool> stream_session::take_boundary(batch& out) {

@@ -181,6 +181,7 @@ class stream_session {
   result<void> append(const row_view& row, bool deleted, bool as_copied, batch& out);
   result<void> take_change(const row_change_view& change, const std::optional<looked_up_row>* whole, batch& out);
   result<void> gather_lookup();
+  void warn_of_lost_rows(const raw_event& event, batch& out);
   result<bool> take_boundary(batch& out);
   result<void> check_old_shard() const;
   result<void> take_positions(const vgtid& position);

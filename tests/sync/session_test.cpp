@@ -645,3 +645,20 @@ TEST_CASE("rows of a shard that replaces the copied one say that the keyspace wa
   REQUIRE_FALSE(step);
   CHECK(step.error().code == error_code::shards_changed);
 }
+
+TEST_CASE("a table that is emptied by a statement is warned of: its rows stay in the destination") {
+  driver d(catch_up_spec(server + "1-5", server + "1-9"));
+  event_script script;
+  script.vgtid(server + "1-6").ddl();
+  script.last()->set_statement("truncate table `u`");
+  script.vgtid(server + "1-7").ddl();
+  script.last()->set_statement("alter table t add column c int");
+  REQUIRE(d.give(script.take()));
+  CHECK(d.out.warnings.empty());
+  script.vgtid(server + "1-8").ddl();
+  script.last()->set_statement("truncate table `t`");
+  REQUIRE(d.give(script.take()));
+  REQUIRE(d.out.warnings.size() == 1);
+  CHECK(d.out.warnings[0].find("Rows of ks.t were removed") != std::string::npos);
+  CHECK(d.cursor().position == server + "1-8");
+}

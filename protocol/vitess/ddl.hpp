@@ -1,0 +1,15 @@
+// Which tables lose rows by a DDL statement: the binary log has no row events of those.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace psource {
+
+/// Bare names (without keyspace) of the tables whose rows the statement takes away, all or some, or that it makes anew:
+/// TRUNCATE, DROP TABLE, CREATE TABLE (not IF NOT EXISTS), ALTER TABLE … DROP, TRUNCATE or EXCHANGE PARTITION.
+/// Temporary tables do not count. Any text may be given; one that is none of these names nothing.
+std::vector<std::string> tables_losing_rows(std::string_view statement);
+
+}  // namespace psource
