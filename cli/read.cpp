@@ -177,10 +177,11 @@ int run_read(const command_options& options) {
     transport.send_to(run.logger());
     auto writer = std::make_shared<stdout_writer>(open_output_file(STDOUT_FILENO), run.listener());
     signals.on_signal([&run](int signal) { run.stop(signal); });
-    const auto peek = [input, client = ready->client](const std::vector<shard_id>& wanted) {
+    const auto peek = [input, client = ready->client](const std::vector<shard_id>& wanted,
+                                                      const std::function<bool()>& given_up) {
       shards_by_keyspace shards;
       for (const auto& id : wanted) shards[id.keyspace].push_back(id.shard);
-      return peek_all(*client, input->config, shards, names_of(input->tables), peek_wait);
+      return peek_all(*client, input->config, shards, names_of(input->tables), peek_wait, given_up);
     };
     auto questions = std::make_shared<question_worker>(to_connection(input->config), question_limits(), peek);
     ended = run.run(std::move(*plan), input, ready->client, questions, writer, ready->clock);

@@ -2,6 +2,7 @@
 #include "clients/peek.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -16,6 +17,9 @@ namespace psource {
 namespace {
 
 constexpr std::size_t shards_per_call = 64;
+
+// How long a peek that is given up goes on.
+constexpr std::chrono::milliseconds longest_wait{200};
 
 // What the transport's threads leave for the waiting thread. Shared with the listeners, which may outlive the
 // peek.
@@ -140,7 +144,14 @@ tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
 
   std::size_t open_calls = calls.size();
   while (open_calls > 0) {
-    std::optional<bulletin::note> note = board->next(deadline);
+    if (options.given_up && options.given_up()) {
+      return give_up({error_code::interrupted, "The read is ending.", "", std::nullopt}, std::nullopt);
+    }
+    const auto now = std::chrono::steady_clock::now();
+    std::optional<bulletin::note> note = board->next(std::min(deadline, now + longest_wait));
+    if (!note && now < deadline) {
+      continue;
+    }
     if (!note) {
       peek_failure late = give_up({}, std::nullopt).value();
       late.what.code = error_code::stream_stalled;

@@ -21,6 +21,8 @@ struct peek_options {
   std::string cells;
   /// Tables whose rows the server may send meanwhile; they are not looked at. Empty = none.
   std::vector<table_name> tables;
+  /// Looked at several times a second while the peek waits: true = give up now. May be empty.
+  std::function<bool()> given_up;
 };
 
 /// Why a peek failed. `end` is how the stream ended, word for word, when a stream did end.
@@ -38,7 +40,7 @@ using end_classifier = std::function<failure(const stream_end& end, const std::s
 /// a shard's position is its first gtid that is no longer "current". All calls are cancelled before it
 /// returns (their ends may come later). Ask only for shards that serve: an old shard answers with a position
 /// that cannot be used. Blocking, at most `limit` (vtgate itself looks for a tablet for 90 s); not from a
-/// listener or an actor. Errors: stream_stalled when the time is over, response_malformed, what `classify`
+/// listener or an actor. Errors: interrupted when it was given up, stream_stalled when the time is over, response_malformed, what `classify`
 /// says of a stream that ended, or stream_broken without a classifier.
 tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
     vstream_client& client, const keyspace_name& keyspace, const std::vector<shard_name>& shards,

@@ -1,6 +1,7 @@
 // One thread that asks the MySQL port while streams run: sessions are opened when needed and kept.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -16,13 +17,14 @@ namespace psource {
 
 class question_worker final : public branch_questions {
  public:
-  /// Peeks at the present positions of shards; blocking.
-  using peeker = std::function<result<std::map<shard_id, gtid_set>>(const std::vector<shard_id>&)>;
+  /// Peeks at the present positions of shards; blocking, and no longer than a moment once `given_up` says true.
+  using peeker = std::function<result<std::map<shard_id, gtid_set>>(const std::vector<shard_id>&,
+                                                                    const std::function<bool()>& given_up)>;
 
   /// Connects to nothing yet.
   question_worker(connection_settings settings, mysql_limits limits, peeker peek);
-  /// Answers what is still queued with a failure and ends the thread. Waits for a question under way, which `limits`
-  /// bound.
+  /// Answers what is still queued with a failure and ends the thread. A peek under way is given up;
+  /// another question under way is waited for, which `limits` bound.
   ~question_worker() override;
   question_worker(const question_worker&) = delete;
   question_worker& operator=(const question_worker&) = delete;
@@ -50,7 +52,8 @@ class question_worker final : public branch_questions {
   std::mutex mutex_;
   std::condition_variable work_;
   std::deque<question> queue_;
-  bool closing_ = false;
+  // Set under the mutex; read without it by a peek under way.
+  std::atomic<bool> closing_{false};
   std::thread thread_;
 };
 

@@ -165,3 +165,14 @@ TEST_CASE("answers of a stream that ends right after them count") {
   REQUIRE(found.has_value());
   CHECK(found->size() == 3);
 }
+
+TEST_CASE("a peek that is given up does not wait for its time limit") {
+  scripted_server server([](const seen_call& seen) { return answer(seen, 1); });
+  auto client = client_of(server);
+  peek_options options;
+  // Shard s1 is never answered.
+  options.given_up = [&server] { return !server.seen().empty(); };
+  const auto found = peek_positions(*client, ks, shards_of(2), options, std::chrono::hours(1));
+  REQUIRE_FALSE(found);
+  CHECK(found.error().what.code == error_code::interrupted);
+}

@@ -5,6 +5,9 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
+#include <future>
+#include <map>
 #include <mutex>
 #include <random>
 #include <string>
@@ -12,6 +15,7 @@
 #include <vector>
 
 #include "clients/discovery.hpp"
+#include "clients/question_worker.hpp"
 #include "local_branch/mysql_server.hpp"
 #include "tests/mysql/test_tls.hpp"
 #include "tests/mysql/test_wire.hpp"
@@ -697,4 +701,21 @@ TEST_CASE("discovery over the wire") {
   CHECK(tables->front().row_estimate == std::uint64_t{100});
   CHECK(tables->front().primary_key == std::vector<std::string>{"id"});
   CHECK(server_clock_micros(*session) == 1'795'422'600'000'001);
+}
+
+TEST_CASE("the end of the question worker gives up a peek under way") {
+  std::promise<void> asked;
+  std::promise<result<std::map<shard_id, gtid_set>>> answered;
+  {
+    question_worker worker(connection_settings{}, {}, [&asked](const auto&, const std::function<bool()>& given_up) {
+      asked.set_value();
+      while (!given_up()) std::this_thread::yield();
+      return result<std::map<shard_id, gtid_set>>(fail(error_code::interrupted, "The read is ending."));
+    });
+    worker.ask_stops({{keyspace_name("ks"), shard_name("-")}}, [&answered](auto stops) { answered.set_value(stops); });
+    asked.get_future().wait();
+  }
+  const auto stops = answered.get_future().get();
+  REQUIRE_FALSE(stops);
+  CHECK(stops.error().code == error_code::interrupted);
 }
