@@ -302,7 +302,7 @@ void stream_reader_state::watch() {
   const bool began = session->heard();
   if (is_suspect(time)) suspect();
   if (began && time - heard_time >= settings.silence) {
-    client->reconnect();
+    client->reconnect(settings.silence);
     attempt_failed({error_code::stream_broken,
                     "The stream of " + where + " brought nothing for " +
                         std::to_string(std::chrono::duration_cast<std::chrono::seconds>(settings.silence).count()) +

@@ -13,12 +13,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -201,7 +203,7 @@ struct channel_slot {
   std::shared_ptr<grpc::Channel> channel;
   grpc::GenericStub stub;
   std::size_t running = 0;
-  bool used = false;       // A call was dealt to it.
+  std::optional<std::chrono::steady_clock::time_point> used_since;  // A call was dealt to it then, the first.
   bool has_queue = false;  // A call was prepared on it, so it shares in gRPC's callback threads.
 };
 
@@ -240,7 +242,9 @@ class grpc_vstream_client::hub {
       retired_.push_back(std::exchange(*best, make_slot()));
     }
     (*best)->running += 1;
-    (*best)->used = true;
+    if (!(*best)->used_since) {
+      (*best)->used_since = std::chrono::steady_clock::now();
+    }
     running_ += 1;
     return best->get();
   }
@@ -270,11 +274,12 @@ class grpc_vstream_client::hub {
     }
   }
 
-  void reconnect() {
+  void reconnect(std::chrono::milliseconds silence) {
+    const auto silent_since = std::chrono::steady_clock::now() - silence;
     std::lock_guard<std::mutex> lock(mutex_);
     for (auto& slot : live_) {
-      // Many streams may notice a dead line at the same moment; one fresh set is enough for all of them.
-      if (slot->used) {
+      // Many streams notice a dead line one after the other; what was made for the first of them is fresh enough for all.
+      if (slot->used_since && *slot->used_since <= silent_since) {
         retired_.push_back(std::exchange(slot, make_slot()));
       }
     }
@@ -563,7 +568,7 @@ std::unique_ptr<vstream_call> grpc_vstream_client::open(vstream_request request,
   return handle;
 }
 
-void grpc_vstream_client::reconnect() { hub_->reconnect(); }
+void grpc_vstream_client::reconnect(std::chrono::milliseconds silence) { hub_->reconnect(silence); }
 bool grpc_vstream_client::wait_until_idle(std::chrono::milliseconds timeout) {
   return hub_->wait_until_idle(timeout);
 }

@@ -54,8 +54,9 @@ class grpc_vstream_client final : public vstream_client {
   std::unique_ptr<vstream_call> open(vstream_request request,
                                      std::shared_ptr<vstream_listener> listener) override;
 
-  /// Calls opened from now on use fresh channels (name look-up included). Running calls keep theirs.
-  void reconnect() override;
+  /// Calls opened from now on use fresh channels (name look-up included) in place of those whose first call is older
+  /// than `silence`. Running calls keep theirs.
+  void reconnect(std::chrono::milliseconds silence) override;
 
   /// Waits until every call's on_end() has returned and its resources are freed. False when the time is over.
   /// Not from a listener.

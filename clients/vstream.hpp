@@ -62,8 +62,9 @@ class vstream_client {
   /// Starts a call at once and returns without waiting. The listener is shared with the transport until on_end() returned;
   /// it may hear before open() has returned.
   virtual std::unique_ptr<vstream_call> open(vstream_request request, std::shared_ptr<vstream_listener> listener) = 0;
-  /// Calls opened from now on use fresh connections: for connections that are dead without a word.
-  virtual void reconnect() = 0;
+  /// For connections that are dead without a word: calls opened from now on use none that was in use before `silence`
+  /// began, `silence` being how long the caller has heard nothing.
+  virtual void reconnect(std::chrono::milliseconds silence) = 0;
 };
 
 }  // namespace psource

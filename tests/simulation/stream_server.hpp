@@ -173,7 +173,7 @@ class stream_server final : public vstream_client {
 
   std::unique_ptr<vstream_call> open(vstream_request request,
                                      std::shared_ptr<vstream_listener> listener) override;
-  void reconnect() override { ++reconnects; }
+  void reconnect(std::chrono::milliseconds) override { ++reconnects; }
 
   /// Calls that have not ended yet.
   std::vector<std::shared_ptr<served_call>>& calls() { return calls_; }
