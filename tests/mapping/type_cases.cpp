@@ -123,4 +123,21 @@ std::vector<type_block> load_type_cases(const std::string& folder) {
   return blocks;
 }
 
+std::map<type_kind, phase_counts> count_cases(const std::vector<type_block>& blocks) {
+  std::map<type_kind, phase_counts> counts;
+  for (const auto& block : blocks) {
+    phase_counts& count = counts[parse_column_type(block.column_type).kind];
+    ++count.blocks;
+    for (const auto& value : block.values) {
+      const std::size_t phases = value.phase == "copy" || value.phase == "binlog" ? 1 : 2;
+      if (value.phase != "binlog") ++count.copy;
+      if (value.phase != "copy") ++count.binlog;
+      if (value.null) count.null += phases;
+      if (!value.null && value.bytes.empty()) count.empty += phases;
+      if (!value.change.empty()) count.changed += phases;
+    }
+  }
+  return counts;
+}
+
 }  // namespace psource::testing

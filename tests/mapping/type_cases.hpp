@@ -1,6 +1,7 @@
 // The cases of tests/types/*.txtcase. The format is described in tests/types/README.md.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -37,5 +38,16 @@ struct type_block {
 /// All blocks of all files of a folder, files by name. Throws std::runtime_error with file and line when one
 /// is ill-formed.
 std::vector<type_block> load_type_cases(const std::string& folder);
+
+/// How many cases a kind of type has in each phase. `both` and `key` count in each of the two.
+struct phase_counts {
+  std::size_t blocks = 0;
+  std::size_t copy = 0;
+  std::size_t binlog = 0;
+  std::size_t null = 0;
+  std::size_t empty = 0;
+  std::size_t changed = 0;  ///< With an entry in meta.changes.
+};
+std::map<type_kind, phase_counts> count_cases(const std::vector<type_block>& blocks);
 
 }  // namespace psource::testing

@@ -2,8 +2,6 @@
 #include <doctest/doctest.h>
 #include <rapidjson/document.h>
 
-#include <set>
-
 #include "protocol/mapping/record_encoder.hpp"
 #include "type_cases.hpp"
 #include "wire_row.hpp"
@@ -102,19 +100,16 @@ TEST_CASE("every type has the json_schema that the case files say") {
   }
 }
 
-TEST_CASE("the case files cover every kind of type, with NULL and without") {
-  std::set<type_kind> seen;
-  std::set<type_kind> with_null;
-  for (const auto& block : load_type_cases(folder)) {
-    const type_kind kind = parse_column_type(block.column_type).kind;
-    seen.insert(kind);
-    for (const auto& value : block.values)
-      if (value.null) with_null.insert(kind);
-  }
+TEST_CASE("the case files cover every kind of type in both phases: NULL, empty, and values") {
+  const auto counts = count_cases(load_type_cases(folder));
   for (int i = 0; i <= static_cast<int>(type_kind::unknown); ++i) {
     const auto kind = static_cast<type_kind>(i);
     CAPTURE(to_string(kind));
-    CHECK(seen.count(kind) == 1);
-    CHECK(with_null.count(kind) == 1);
+    REQUIRE(counts.count(kind) == 1);
+    const phase_counts& count = counts.at(kind);
+    CHECK(count.null >= 2);
+    CHECK(count.empty >= 2);
+    CHECK(count.copy >= 4);
+    CHECK(count.binlog >= 4);
   }
 }
