@@ -249,7 +249,7 @@ outcome record_encoder::impl::append_value(text_buffer& line, column_plan& plan,
       break;
     case conversion::text:
       line.push('"');
-      done = plan.decoder.append(line, value);
+      done = plan.decoder.is_utf8() ? append_escaped(line, value) : plan.decoder.append(line, value);
       break;
     case conversion::enumeration:
       line.push('"');

@@ -110,7 +110,28 @@ bool read_bitmap(std::string_view bytes, std::string_view& bits, std::int64_t& c
   return count >= 0 && static_cast<std::uint64_t>(count) <= std::uint64_t{bits.size()} * 8;
 }
 
+// The rows of a copy: nothing but an after image with lengths and values, in this order. False, with nothing read, for
+// any other form, which may be as good.
+bool read_copied_row(std::string_view bytes, row_change_view& change) {
+  const char* at = bytes.data();
+  const char* const end = at + bytes.size();
+  const auto begins_with = [&at, end](std::uint32_t wanted) {
+    return at != end && static_cast<unsigned char>(*at) == wanted && (++at, true);
+  };
+  std::string_view row;
+  std::string_view lengths;
+  std::string_view values;
+  if (!begins_with(key(2, bytes_type)) || !wire::read_bytes(at, end, row) || at != end) return false;
+  at = row.data();
+  if (!begins_with(key(1, bytes_type)) || !wire::read_bytes(at, end, lengths)) return false;
+  if (!begins_with(key(2, bytes_type)) || !wire::read_bytes(at, end, values) || at != end) return false;
+  change = row_change_view{};
+  change.after = {lengths, values, true};
+  return true;
+}
+
 bool read_row_change(std::string_view bytes, row_change_view& change) {
+  if (read_copied_row(bytes, change)) return true;
   change = row_change_view{};
   const char* at = bytes.data();
   const char* const end = at + bytes.size();

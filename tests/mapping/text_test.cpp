@@ -85,6 +85,29 @@ TEST_CASE("plain bytes are copied up to the first one that is not, with vectors 
   }
 }
 
+TEST_CASE("an integer is nothing but digits behind its sign, whatever stands at which place") {
+  const auto integer = [](std::string_view text) -> std::string {
+    text_buffer out;
+    return append_integer(out, text) == outcome::exact ? std::string(out.view()) : "none";
+  };
+  for (std::size_t size = 1; size <= 20; ++size) {
+    const std::string digits = std::string("98765432109876543210").substr(0, size);
+    CHECK(integer(digits) == digits);
+    CHECK(integer("-" + digits) == "-" + digits);
+    CHECK(integer("00" + digits) == digits);
+    for (std::size_t place = 0; place < size; ++place)
+      for (const int byte : {0, 0x2f, 0x3a, 0x20, 0x40, 0x70, 0x80, 0xb0, 0xb5, 0xff}) {
+        std::string text = digits;
+        text[place] = static_cast<char>(byte);
+        CHECK(integer(text) == "none");
+      }
+  }
+  CHECK(integer("") == "none");
+  CHECK(integer("-") == "none");
+  CHECK(integer("-0") == "0");
+  CHECK(integer("123456789012345678901") == "none");
+}
+
 TEST_CASE("a text of nothing but control characters grows to six times its size") {
   const std::string text(100000, '\x01');
   CHECK(escaped(text).size() == 600000);
