@@ -5,6 +5,7 @@
 
 #include "protocol/airbyte/messages.hpp"
 #include "protocol/vitess/cursor.hpp"
+#include "sync/test_faults.hpp"
 
 namespace psource {
 
@@ -69,7 +70,7 @@ std::string cursor_ledger::take_state(stream_index stream, steady_time now) {
     shard.shard = name.str();
     shard.cursor = encoded;
     if (cursor.cdc_cursor != 0) shard.cdc_cursor = cursor.cdc_cursor;
-    if (cursor.position.empty()) shard.since = cursor.since;
+    if (cursor.position.empty() && !test_faults::is(test_faults::fault::forgotten_beginning)) shard.since = cursor.since;
     shards.push_back(shard);
   }
   std::string line = state_line(book.id, stream_state_json(shards, book.full_refresh), book.records);

@@ -13,6 +13,7 @@ enum class fault : std::uint8_t {
   lost_last_batch,            ///< The last records of a stream are forgotten, its cursors are not.
   skipped_pending_table,      ///< A table whose copy has not begun is stored with the stream's position.
   equality_at_stop,           ///< A stream ends at its stop position only, not past it.
+  forgotten_beginning,        ///< A state does not say where a copy began that starts over after a kill.
 };
 
 #ifdef PSOURCE_TEST_FAULTS

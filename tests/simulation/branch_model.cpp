@@ -231,6 +231,10 @@ void branch_model::write_something(std::int64_t seconds, const write_options& op
   }
 }
 
+void branch_model::purge(model_shard& shard, std::size_t keep) {
+  shard.purged = std::max(shard.purged, shard.log.size() - std::min(keep, shard.log.size()));
+}
+
 void branch_model::fail_over(model_shard& shard) { shard.server = new_server(); }
 
 void branch_model::reshard(const std::vector<model_shard*>& old, const std::vector<int>& boundaries,
@@ -310,7 +314,8 @@ std::string branch_model::describe() const {
   std::string text;
   for (const auto& shard : shards_) {
     text += "shard " + shard->name + (shard->serving ? "" : " (old)") + " from " + shard->start_text +
-            ", visible " + std::to_string(shard->visible) + "\n";
+            ", visible " + std::to_string(shard->visible) + ", purged " + std::to_string(shard->purged) +
+            "\n";
     for (std::size_t i = 0; i < shard->log.size(); ++i) {
       const auto& entry = shard->log[i];
       text += "  " + std::to_string(i + 1) + " " + std::to_string(entry.seconds % 10'000'000) + " " +

@@ -154,6 +154,8 @@ class branch_model {
   /// Anything of the above, by chance.
   void write_something(std::int64_t seconds, const write_options& options);
 
+  /// The binary logs but for the last `keep` entries are gone.
+  void purge(model_shard& shard, std::size_t keep);
   /// The shard's writes go on under another server UUID.
   void fail_over(model_shard& shard);
   /// Replaces serving neighbours by others that meet at `boundaries` inside their range.

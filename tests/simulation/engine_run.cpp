@@ -226,10 +226,12 @@ run_report engine_run::run() {
     };
     call.hide_event_gtid = settings_.trouble.old_server;
     call.hide_copy_completed = chance_.percent(settings_.trouble.hide_copy_completed);
+    if (call.hide_copy_completed) ++report_.troubles["COPY_COMPLETED that never comes"];
     if (settings_.on_call) settings_.on_call(*this, call);
     if (call.open() && report_.faults < settings_.trouble.faults &&
         chance_.percent(settings_.trouble.refuse)) {
       ++report_.faults;
+      ++report_.troubles["streams refused"];
       call.end(14, "upstream connect error or disconnect/reset before headers");
     }
   };
@@ -317,7 +319,9 @@ bool engine_run::one_step() {
   trouble_a_call();
   write();
   if (questions_->waiting() && chance_.percent(20)) {
-    questions_->answer(chance_.percent(settings_.trouble.question_fails));
+    const bool fails = chance_.percent(settings_.trouble.question_fails);
+    if (fails) ++report_.troubles["questions without an answer"];
+    questions_->answer(fails);
     return true;
   }
   const std::size_t first = chance_.below(16);
@@ -352,7 +356,9 @@ bool engine_run::one_step() {
     }
   }
   if (questions_->waiting()) {
-    questions_->answer(chance_.percent(settings_.trouble.question_fails));
+    const bool fails = chance_.percent(settings_.trouble.question_fails);
+    if (fails) ++report_.troubles["questions without an answer"];
+    questions_->answer(fails);
     return true;
   }
   return advance();
@@ -407,16 +413,20 @@ void engine_run::trouble_a_call() {
                                        false}};
     const auto& end = ends[chance_.below(std::size(ends))];
     ++report_.faults;
+    ++report_.troubles["streams cut"];
     call->end(end.status_code, end.message);
     server_->tidy();
   } else if (chance_.permille(trouble.restart)) {
     ++report_.faults;
+    ++report_.troubles["tablets that fail under a stream"];
     call->restart();
   } else if (chance_.permille(trouble.mute)) {
     ++report_.faults;
+    ++report_.troubles["streams that fall silent"];
     call->mute = true;
   } else if (chance_.permille(trouble.heartbeats_only)) {
     ++report_.faults;
+    ++report_.troubles["streams with heartbeats only"];
     call->only_heartbeats_until_us = time_.now_us + chance_.between(1, 400) * second_us;
   }
 }
@@ -433,11 +443,17 @@ void engine_run::write() {
   if (chance_.permille(trouble.fail_over)) {
     const auto serving = branch_.serving();
     branch_.fail_over(*serving[chance_.below(serving.size())]);
+    ++report_.troubles["failovers"];
+  }
+  if (trouble.purge > 0 && chance_.permille(trouble.purge)) {
+    const auto& shards = branch_.shards();
+    branch_.purge(*shards[chance_.below(shards.size())], chance_.below(4));
+    ++report_.troubles["purged binary logs"];
   }
   if (reshards_ < trouble.reshards && (trouble.reshard_copies || !copies_planned_) &&
       chance_.permille(trouble.reshard)) {
     ++reshards_;
-    branch_.reshard_something(time_.seconds());
+    if (branch_.reshard_something(time_.seconds())) ++report_.troubles["reshards"];
   }
 }
 

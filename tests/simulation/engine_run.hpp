@@ -50,6 +50,7 @@ struct chaos {
   unsigned writes = 0;
   std::uint32_t padding = 0;
   unsigned fail_over = 0;
+  unsigned purge = 0;
   unsigned reshard = 0;
   /// Reshards at most.
   unsigned reshards = 0;
@@ -124,7 +125,10 @@ struct run_report {
   bool stopped = false;
   bool resharded = false;
   std::uint64_t steps = 0;
+  /// Of streams, of which there is a limited number in a run.
   unsigned faults = 0;
+  /// Everything that went wrong, by kind, in words.
+  std::map<std::string, std::uint64_t> troubles;
   std::string transcript;
   std::vector<emitted_bytes> emitted;
   std::int64_t started_us = 0;

@@ -1,6 +1,7 @@
 // engine_simulation: runs the simulation over many seeds and prints, for each that fails, the command that
 // replays it.
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +11,8 @@
 #include "tests/simulation/simulation.hpp"
 
 namespace {
+
+volatile std::sig_atomic_t stop_wanted = 0;
 
 struct options {
   std::uint64_t first = 1;
@@ -53,28 +56,26 @@ int main(int argc, char** argv) {
         "engine_simulation [--first S] [--seeds N] [--forever] [--failures N] [--trace] [--twice]\n"
         "  --first S     the first seed (1)\n"
         "  --seeds N     so many seeds (1000)\n"
-        "  --forever     go on until stopped\n"
+        "  --forever     go on until SIGINT or SIGTERM\n"
         "  --failures N  give up after so many seeds that fail (5)\n"
         "  --trace       tell what each run asks and says\n"
         "  --twice       run each seed twice and compare");
     return 2;
   }
+  for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { stop_wanted = 1; });
   const auto started = std::chrono::steady_clock::now();
   psource::simulation::simulation_result sum;
   std::uint64_t failed = 0;
   std::uint64_t done = 0;
-  for (std::uint64_t seed = chosen.first; chosen.forever || done < chosen.seeds; ++seed) {
+  for (std::uint64_t seed = chosen.first; (chosen.forever || done < chosen.seeds) && stop_wanted == 0; ++seed) {
     auto result = psource::simulation::simulate(seed, chosen.trace ? &std::cout : nullptr);
     if (chosen.twice && psource::simulation::simulate(seed, nullptr).fingerprint != result.fingerprint)
       result.violations.push_back("a second run of the same seed says something else");
     ++done;
     sum.runs += result.runs;
     sum.steps += result.steps;
-    sum.faults += result.faults;
-    sum.kills += result.kills;
-    sum.reshards += result.reshards;
-    sum.broken_outputs += result.broken_outputs;
     sum.records += result.records;
+    for (const auto& [kind, count] : result.troubles) sum.troubles[kind] += count;
     if (!result.violations.empty()) {
       ++failed;
       std::printf("seed %llu fails; replay: %s --first %llu --seeds 1 --trace\n",
@@ -91,14 +92,9 @@ int main(int argc, char** argv) {
     }
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  std::printf(
-      "%llu seeds (%llu failed) in %.1f s: %llu reads, %llu steps, %llu records, %llu stream faults, %llu "
-      "kills, "
-      "%llu reshards, %llu broken outputs\n",
-      static_cast<unsigned long long>(done), static_cast<unsigned long long>(failed), seconds,
-      static_cast<unsigned long long>(sum.runs), static_cast<unsigned long long>(sum.steps),
-      static_cast<unsigned long long>(sum.records), static_cast<unsigned long long>(sum.faults),
-      static_cast<unsigned long long>(sum.kills), static_cast<unsigned long long>(sum.reshards),
-      static_cast<unsigned long long>(sum.broken_outputs));
+  const auto number = [](std::uint64_t n) { return static_cast<unsigned long long>(n); };
+  std::printf("%llu seeds (%llu failed) in %.1f s: %llu reads, %llu steps, %llu records\n", number(done), number(failed),
+              seconds, number(sum.runs), number(sum.steps), number(sum.records));
+  for (const auto& [kind, count] : sum.troubles) std::printf("  %llu %s\n", number(count), kind.c_str());
   return failed == 0 ? 0 : 1;
 }

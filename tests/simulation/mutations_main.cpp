@@ -31,7 +31,8 @@ int main() {
                                 {fault::cursor_inside_transaction, "cursor moved inside a transaction"},
                                 {fault::lost_last_batch, "a lost last batch"},
                                 {fault::skipped_pending_table, "a skipped pending table"},
-                                {fault::equality_at_stop, "equality instead of containment at the stop"}};
+                                {fault::equality_at_stop, "equality instead of containment at the stop"},
+                                {fault::forgotten_beginning, "a copy's beginning forgotten at a kill"}};
   bool good = true;
   if (const auto seed = first_failure(fault::none, healthy_seeds)) {
     std::printf("without a fault, seed %llu fails\n", static_cast<unsigned long long>(seed));

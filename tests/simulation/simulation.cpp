@@ -32,6 +32,7 @@ chaos draw_chaos(chance_source& chance, bool big_rows) {
   trouble.writes = static_cast<unsigned>(chance.below(25));
   trouble.padding = big_rows ? static_cast<std::uint32_t>(chance.between(5'000, 150'000)) : 0;
   trouble.fail_over = sometimes(25, 10);
+  trouble.purge = sometimes(12, 10);
   trouble.reshard = sometimes(10, 20);
   trouble.reshard_copies = chance.percent(50);
   trouble.reshards = 1 + static_cast<unsigned>(chance.below(2));
@@ -93,12 +94,18 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
                                {40, big_rows ? static_cast<std::uint32_t>(chance.below(60'000)) : 0});
         if (chance.percent(30)) time.now_us += 100'000;
       }
-      if (chance.percent(12) && branch.reshard_something(time.seconds())) ++result.reshards;
+      if (chance.percent(12) && branch.reshard_something(time.seconds())) ++result.troubles["reshards"];
       if (chance.percent(15)) {
         const auto serving = branch.serving();
         branch.fail_over(*serving[chance.below(serving.size())]);
+        ++result.troubles["failovers"];
       }
       for (std::size_t w = chance.below(5); w > 0; --w) branch.write_something(time.seconds(), {40, 0});
+      if (chance.percent(6)) {
+        const auto& shards = branch.shards();
+        branch.purge(*shards[chance.below(shards.size())], chance.below(6));
+        ++result.troubles["purged binary logs"];
+      }
       time.now_us += chance.between(0, 3) * 1'000'000;
     }
     run_settings settings;
@@ -114,6 +121,8 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
     }
     if (!quiet) settings.trouble = draw_chaos(chance, big_rows);
     settings.lagging = !quiet && may_lag && chance.percent(50);
+    // What a tablet that lags has not applied yet is in no binary log that could be purged.
+    if (settings.lagging) settings.trouble.purge = 0;
     static constexpr std::int64_t intervals[] = {1, 1, 2, 5, 30};
     settings.config.checkpoint_interval = std::chrono::seconds(intervals[chance.below(std::size(intervals))]);
     if (chance.percent(50))
@@ -126,6 +135,7 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
     settings.state_text = n == 0 ? "" : check.state_text();
     const auto interval = settings.config.checkpoint_interval;
     const bool lagging = settings.lagging;
+    const bool disk_full = settings.trouble.disk_full;
     if (trace != nullptr)
       *trace << "=== run " << n + 1 << (quiet ? " (quiet)" : "") << (lagging ? " (lagging)" : "") << "\n";
     check.run_begins();
@@ -134,10 +144,11 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
     check.take(report, std::chrono::duration_cast<std::chrono::microseconds>(interval).count(), lagging);
     ++result.runs;
     result.steps += report.steps;
-    result.faults += report.faults;
-    result.kills += report.killed ? 1 : 0;
-    result.reshards += report.resharded ? 1 : 0;
-    result.broken_outputs += report.outcome && report.outcome->output_problem ? 1 : 0;
+    for (const auto& [kind, count] : report.troubles) result.troubles[kind] += count;
+    if (report.killed) ++result.troubles["kills"];
+    if (report.stopped) ++result.troubles["signals"];
+    if (report.outcome && report.outcome->output_problem)
+      ++result.troubles[disk_full ? "full disks" : "closed outputs"];
     result.records += check.last_records().size();
     result.fingerprint = result.fingerprint * 31 + hash(report.transcript);
     if (trace != nullptr) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <iosfwd>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,11 +14,9 @@ struct simulation_result {
   std::vector<std::string> violations;
   std::uint64_t runs = 0;
   std::uint64_t steps = 0;
-  std::uint64_t faults = 0;
-  std::uint64_t kills = 0;
-  std::uint64_t reshards = 0;
-  std::uint64_t broken_outputs = 0;
   std::uint64_t records = 0;
+  /// What went wrong, by kind, in words.
+  std::map<std::string, std::uint64_t> troubles;
   /// Of everything that was said: the same seed gives the same.
   std::uint64_t fingerprint = 0;
 };

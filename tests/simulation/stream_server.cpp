@@ -31,6 +31,14 @@ void fill(query::Row* row, const model_row& values) {
   row->set_values(id + v);
 }
 
+// vtgate looks for a tablet that can serve a position until it gives up; it does not say why none could.
+stream_end no_tablet_for(const std::string& shard) {
+  return {status_cancelled,
+          "failed to find a PRIMARY tablet for VStream in ks/" + shard +
+              " within the zone1 cell(s): context has expired",
+          false};
+}
+
 void describe_id(query::Field* field) {
   field->set_name("id");
   field->set_type(query::INT64);
@@ -83,11 +91,7 @@ served_call::served_call(branch_model& branch, chance_source& chance, const std:
       const auto position = position_set::parse(start.gtid());
       if (position) at.index = at.shard->index_of(*position);
       // vtgate looks for a tablet that has the position until it gives up.
-      if (!at.index)
-        verdict_ = stream_end{status_cancelled,
-                              "failed to find a PRIMARY tablet for VStream in ks/" + asked.shard +
-                                  " within the zone1 cell(s): context has expired",
-                              false};
+      if (!at.index || *at.index < at.shard->purged) verdict_ = no_tablet_for(asked.shard);
     } else if (!asked.copy) {
       throw std::logic_error("a stream needs a position or a table to copy");
     }
@@ -189,6 +193,8 @@ void served_call::restart() {
   batch_open_.clear();
   fields_sent_.clear();
   verdict_.reset();
+  for (const auto& at : streams_)
+    if (at.index && *at.index < at.shard->purged) verdict_ = no_tablet_for(at.shard->name);
 }
 
 binlogdata::VEvent& served_call::add(binlogdata::VEventType type, const shard_cursor_model& at,
