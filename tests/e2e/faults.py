@@ -21,7 +21,7 @@ class FaultTest(BranchTest):
         file = pathlib.Path(folder.name) / "faults.jsonl"
         file.write_text("".join(json.dumps(fault) + "\n" for fault in faults), encoding="utf-8")
         faults = [*options.pop("options", []), "--faults", file]
-        return self.branch(*arguments, options=faults, write_burst=BURST, **options)
+        return self.branch(*arguments, options=faults, **{"write_burst": BURST, **options})
 
     def arm(self, branch, kind):
         """Lets the next fault that waits for a signal begin, and writes: the reads so far may have brought everything,

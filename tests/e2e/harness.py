@@ -591,6 +591,47 @@ def closed_port():
         return probe.getsockname()[1]
 
 
+class Relay:
+    """Passes connections on to another port, and keeps what clients say."""
+
+    def __init__(self, port):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.to = port
+        self.said = bytearray()
+        self.sockets = [self.listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.to))
+            self.sockets += [client, server]
+            for source, sink, keeps in ((client, server, True), (server, client, False)):
+                threading.Thread(target=self._pass_on, args=(source, sink, keeps), daemon=True).start()
+
+    def _pass_on(self, source, sink, keeps):
+        try:
+            while data := source.recv(1 << 16):
+                if keeps:
+                    self.said += data
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def close(self):
+        for each in self.sockets:
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            each.close()
+
+
 class SilentServer:
     """Accepts connections and never says a word."""
 

@@ -1,10 +1,11 @@
 """The check command: which of host, port, TLS, credentials, keyspace, shard or tablet type is wrong, in one sentence."""
+import base64
 import concurrent.futures
 import tempfile
 import time
 import unittest
 
-from tests.e2e.harness import BranchTest, Connector, LocalBranch, SilentServer, closed_port, make_certificate
+from tests.e2e.harness import BranchTest, Connector, LocalBranch, Relay, SilentServer, closed_port, make_certificate
 
 # A label of more than 63 characters: no name server is asked for it.
 UNKNOWN_HOST = "x" * 70 + ".invalid"
@@ -117,6 +118,36 @@ class CheckNamesTheFault(CheckTest):
     def test_plaintext_wanted_from_a_tls_server(self):
         status = self.check(self.secure, database="commerce")
         self.assert_fails(status, "tls")
+
+    def test_no_downgrade_to_plain_text(self):
+        """Neither port gets a login from somebody who wants TLS, whether tls.mode is given or left to its default."""
+        for tls in (self.verify(), {}, None, {"mode": "verify"}):
+            mysql, grpc = Relay(self.plain.mysql_port), Relay(self.plain.grpc_port)
+            self.addCleanup(mysql.close)
+            self.addCleanup(grpc.close)
+            with self.subTest(tls=tls and sorted(tls)):
+                # Each port alone: the first that fails ends the check.
+                for ports in ({"mysql_port": mysql.port}, {"mysql_port": self.secure.mysql_port, "port": grpc.port}):
+                    self.assert_fails(self.check(self.plain, database="commerce", tls=tls, **ports), "tls")
+                said = bytes(mysql.said + grpc.said)
+                for secret in (b"reader", PASSWORD.encode(), base64.b64encode(f"reader:{PASSWORD}".encode())):
+                    self.assertNotIn(secret, said)
+
+    def test_plain_text_says_the_login_only_where_tls_is_disabled(self):
+        """That the relay would have heard it."""
+        mysql, grpc = Relay(self.plain.mysql_port), Relay(self.plain.grpc_port)
+        self.addCleanup(mysql.close)
+        self.addCleanup(grpc.close)
+        status = self.check(self.plain, database="commerce", mysql_port=mysql.port, port=grpc.port)
+        self.assertEqual("SUCCEEDED", status["status"], status)
+        self.assertIn(b"reader", mysql.said)
+        self.assertIn(PASSWORD.encode(), grpc.said)
+
+    def test_a_certificate_of_another_authority(self):
+        with tempfile.TemporaryDirectory() as folder:
+            stranger, _ = make_certificate(folder)
+            trusted = {"mode": "verify", "ca_certificate": stranger.read_text()}
+            self.assert_fails(self.check(self.secure, database="commerce", tls=trusted), "certificate")
 
     def test_self_signed_certificate_without_its_authority(self):
         status = self.check(self.secure, database="commerce", tls={"mode": "verify"})

@@ -75,6 +75,8 @@ std::optional<std::size_t> transcript_check::find(const std::string& table) cons
 void transcript_check::take(const run_report& report, std::int64_t interval_us, bool lagging) {
   ++runs_;
   interval_us_ = interval_us;
+  // Those copies may begin in a later run only.
+  for (const auto table : to_be_copied_) branch_.forgive_deletions(table);
   resharded_ = report.resharded;
   for (const auto& call : report.calls)
     for (const auto& start : call.shards)
@@ -120,6 +122,7 @@ void transcript_check::take(const run_report& report, std::int64_t interval_us, 
     for (const auto& row : run_[i].unstated) fold(everything_, row, true);
     if (!report.outcome || broke) continue;
     const auto status = told_[i].status;
+    if (status == told_status::complete) to_be_copied_.erase(tables_[i]);
     if (status != told_status::complete && status != told_status::incomplete)
       violate("the stream " + streams_[i].id.to_string() + " has no final status");
     if (status != told_status::complete) complete = false;
@@ -154,8 +157,10 @@ void transcript_check::take(const run_report& report, std::int64_t interval_us, 
 void transcript_check::take_warning(const std::string& text) {
   if (text.find("stay in the destination") == std::string::npos) return;
   for (std::size_t table = 0; table < branch_.tables().size(); ++table)
-    if (text.find(std::string(keyspace) + "." + branch_.tables()[table].name + " ") != std::string::npos)
+    if (text.find(std::string(keyspace) + "." + branch_.tables()[table].name + " ") != std::string::npos) {
       branch_.forgive_deletions(table);
+      if (text.find("its new shards are copied from the start") != std::string::npos) to_be_copied_.insert(table);
+    }
 }
 
 void transcript_check::line(const std::string& text, std::int64_t time_us, bool delivered) {

@@ -117,6 +117,8 @@ class transcript_check {
   std::set<std::size_t> refresh_complete_;
   /// A replica that lags, or a reshard, may show older rows than those of its beginning.
   std::set<std::size_t> refresh_blurred_;
+  /// Tables that a reshard makes start over, as people were told: what is deleted until then stays.
+  std::set<std::size_t> to_be_copied_;
   std::vector<told_row> run_records_;
   std::vector<std::string> logs_;
   std::vector<std::string> violations_;
