@@ -8,8 +8,8 @@ import time
 from tests.e2e.harness import BranchTest, configure
 
 
-# Row changes that are written when a fault is armed.
-BURST = 1000
+# Row changes that are written when a fault is armed: on each of two shards more than one response holds.
+BURST = 4000
 
 
 class FaultTest(BranchTest):

@@ -14,7 +14,8 @@ class Streams(FaultTest):
 
     def broken(self, fault, retried=True, **config):
         copy = {**fault, "phase": "copy", "rows": 1500}
-        binlog = {**fault, "phase": "binlog", "rows": 20, "on_signal": True}
+        # Behind the first response, as in the copy: before anything has come a stream has more time.
+        binlog = {**fault, "phase": "binlog", "rows": 1500, "on_signal": True}
         branch = self.faulty([copy, binlog], ["commerce:2"], rows=6000, write_rate=3000, write_total=5000)
         transcripts = self.read_to_the_truth(branch, lambda: self.arm(branch, fault["do"]), **config)
         self.assertEqual(2 * [fault["do"]], self.happened(branch))
