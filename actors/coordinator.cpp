@@ -201,9 +201,11 @@ void coordinator_state::start_tasks() {
   inquire_if_due();
   if (!finishing) {
     for (auto& task : schedule->start(asking != inquiry::before_copies)) {
+      auto figures = parts.counters->streams.add(shard_id{task.spec.keyspace, task.spec.shards.front()}.to_string());
       auto spec = std::make_shared<session_spec>(std::move(task.spec));
       auto reader = self->spawn<caf::monitored>(stream_reader, task.id, std::move(spec), parts.clock, parts.client,
-                                                parts.questions, parts.readers, out, coordinator_actor(self));
+                                                parts.questions, parts.readers, std::move(figures), out,
+                                                coordinator_actor(self));
       readers[task.id] = std::move(reader);
     }
   }

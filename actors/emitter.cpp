@@ -66,8 +66,6 @@ void emitter_state::take_batch(batch_ptr filled, const stream_reader_actor& read
     counters->records.fetch_add(count.records, std::memory_order_relaxed);
   }
   counters->bytes.fetch_add(filled->lines.size(), std::memory_order_relaxed);
-  if (filled->newest_commit_seconds > counters->newest_commit_seconds.load(std::memory_order_relaxed))
-    counters->newest_commit_seconds.store(filled->newest_commit_seconds, std::memory_order_relaxed);
   ledger->book(*filled);
   if (broken || filled->lines.empty()) {
     self->send(reader, written_atom::value, std::move(filled));

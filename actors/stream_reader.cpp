@@ -71,6 +71,9 @@ void stream_reader_state::hand_over() {
   if (!current) return;
   session->seal(*current);
   if (current->empty()) return;
+  for (const auto& count : current->counts) figures->records.fetch_add(count.records, std::memory_order_relaxed);
+  if (current->newest_commit_seconds > figures->newest_commit_seconds.load(std::memory_order_relaxed))
+    figures->newest_commit_seconds.store(current->newest_commit_seconds, std::memory_order_relaxed);
   ++in_flight;
   self->send(emitter, batch_atom::value, std::exchange(current, nullptr), stream_reader_actor(self));
 }
@@ -375,13 +378,15 @@ stream_reader_actor::behavior_type stream_reader(stream_reader_actor::stateful_p
                                                  std::shared_ptr<const sync_clock> clock,
                                                  std::shared_ptr<vstream_client> client,
                                                  std::shared_ptr<branch_questions> questions, reader_settings settings,
-                                                 emitter_actor emitter, coordinator_actor coordinator) {
+                                                 std::shared_ptr<stream_progress> figures, emitter_actor emitter,
+                                                 coordinator_actor coordinator) {
   auto& state = self->state;
   state.id = id;
   state.session = std::make_unique<stream_session>(std::move(*spec), std::move(clock));
   state.client = std::move(client);
   state.questions = std::move(questions);
   state.settings = settings;
+  state.figures = std::move(figures);
   state.emitter = std::move(emitter);
   state.coordinator = std::move(coordinator);
   state.random.seed(static_cast<std::minstd_rand::result_type>(settings.seed + id + 1));

@@ -11,6 +11,7 @@
 
 #include "actors/interfaces.hpp"
 #include "clients/vstream.hpp"
+#include "sync/run_counters.hpp"
 #include "sync/stream_session.hpp"
 
 namespace psource {
@@ -48,6 +49,7 @@ struct stream_reader_state {
   reader_settings settings;
   emitter_actor emitter;
   coordinator_actor coordinator;
+  std::shared_ptr<stream_progress> figures;
 
   /// The running call; none while waiting for a retry.
   std::unique_ptr<vstream_call> call;
@@ -125,6 +127,7 @@ stream_reader_actor::behavior_type stream_reader(stream_reader_actor::stateful_p
                                                  std::shared_ptr<const sync_clock> clock,
                                                  std::shared_ptr<vstream_client> client,
                                                  std::shared_ptr<branch_questions> questions, reader_settings settings,
-                                                 emitter_actor emitter, coordinator_actor coordinator);
+                                                 std::shared_ptr<stream_progress> figures, emitter_actor emitter,
+                                                 coordinator_actor coordinator);
 
 }  // namespace psource

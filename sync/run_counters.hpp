@@ -1,10 +1,51 @@
 // Numbers that the engine's actors keep for the progress report. Each has one writer; all may be read from any thread.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
 
 namespace psource {
+
+/// How far a running stream is; its reader writes it.
+struct stream_progress {
+  explicit stream_progress(std::string where) : where(std::move(where)) {}
+  /// Its first shard: "keyspace/shard".
+  const std::string where;
+  /// Records handed to the emitter.
+  std::atomic<std::uint64_t> records{0};
+  /// Commit time of the newest change handed over, seconds since 1970; 0 = only copied rows so far.
+  std::atomic<std::int64_t> newest_commit_seconds{0};
+};
+
+/// The streams that run. Thread-safe.
+class running_streams {
+ public:
+  /// A stream runs for as long as somebody else than this list holds it.
+  std::shared_ptr<stream_progress> add(std::string where) {
+    auto stream = std::make_shared<stream_progress>(std::move(where));
+    std::lock_guard<std::mutex> guard(mutex_);
+    streams_.erase(std::remove_if(streams_.begin(), streams_.end(), [](const auto& entry) { return entry.expired(); }),
+                   streams_.end());
+    streams_.push_back(stream);
+    return stream;
+  }
+  std::vector<std::shared_ptr<const stream_progress>> list() const {
+    std::vector<std::shared_ptr<const stream_progress>> running;
+    std::lock_guard<std::mutex> guard(mutex_);
+    for (const auto& entry : streams_)
+      if (auto stream = entry.lock()) running.push_back(std::move(stream));
+    return running;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::weak_ptr<stream_progress>> streams_;
+};
 
 struct run_counters {
   std::atomic<std::uint64_t> records{0};
@@ -18,8 +59,7 @@ struct run_counters {
   std::atomic<std::uint64_t> done{0};
   std::atomic<std::uint64_t> tables_done{0};
   std::atomic<std::uint64_t> tables{0};
-  /// Commit time of the newest change delivered, seconds since 1970; 0 = only copies so far.
-  std::atomic<std::int64_t> newest_commit_seconds{0};
+  running_streams streams;
 };
 
 }  // namespace psource
