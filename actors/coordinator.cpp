@@ -309,6 +309,8 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
     self->state.reader_is_gone(down.source);
   });
   self->state.last_peek = self->state.last_listing = self->home_system().clock().now();
+  const auto& planned_from = self->state.parts.planned_from;
+  if (planned_from && planned_from->listed_at) self->state.last_listing = *planned_from->listed_at;
   self->state.begin(*plan);
   self->delayed_send(coordinator_actor(self), self->state.parts.refresh_interval, watch_atom::value);
   self->delayed_send(coordinator_actor(self), self->state.parts.readers.watch_interval, tick_atom::value);

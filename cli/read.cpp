@@ -80,6 +80,8 @@ result<prepared> prepare(inputs in, const command_options& options, const redact
   const connection_settings connection = to_connection(input.config);
   auto session = mysql_session::connect(connection);
   if (!session) return fail(std::move(session.error()));
+  // Before the peek, which may take a minute and more.
+  input.listed_at = std::chrono::steady_clock::now();
   auto serving = serving_shards(**session);
   if (!serving) return fail(std::move(serving.error()));
   input.serving = std::move(*serving);

@@ -3,9 +3,11 @@
 // Pure. The rules are those of docs/design.md, section 3 ("What is read, and in which order") and docs/state.md.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +28,8 @@ struct plan_input {
   saved_state state;
   /// All serving shards of each configured keyspace, whatever `shards` selects.
   std::map<keyspace_name, std::vector<shard_name>> serving;
+  /// When that was asked; nothing = just now.
+  std::optional<std::chrono::steady_clock::time_point> listed_at;
   std::map<stream_id, table_definition> tables;
   /// Each selected serving shard's position, peeked at before.
   std::map<shard_id, gtid_set> stops;

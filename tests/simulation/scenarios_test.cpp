@@ -1003,5 +1003,21 @@ TEST_CASE("a start from LEGACY state killed after its first STREAM state") {
   s.read();
   CHECK(s.check.all_complete());
   CHECK(s.report.calls.size() == 2);
+}
+
+TEST_CASE("a reshard while the read was being prepared is seen before its copies start") {
+  scene s({{"t0", true}});
+  for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+  s.settings.on_plan = [&s](plan_input& input) {
+    // The shards were listed two minutes ago; the peek took so long.
+    input.listed_at = std::chrono::steady_clock::time_point(-std::chrono::minutes(2));
+    s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds());
+  };
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.logged("was replaced by others before"));
+  // It is only followed across its journal.
+  for (const auto& call : s.report.calls) CHECK((call.shards[0].shard != "-" || !call.shards[0].copy));
+  CHECK(s.state().size() == 2);
   s.truth();
 }
