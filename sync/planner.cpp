@@ -417,11 +417,15 @@ bool planner::follow_old_shards(planned_stream& stream, const std::vector<shard_
     stream.ledger.cursors[shard] = cursor;
     key += "|" + shard.str() + "=" + start;
   }
+  const bool all_selected = serving != input_.serving.end() && selected(stream.id.keyspace).size() == serving->second.size();
+  if (!all_selected)
+    for (const auto& name : missing) key += "|" + name.str();
   auto [call, fresh] = by_old_positions_.try_emplace(key);
   if (fresh) {
     call->second = call_for(input_, stream_kind::catch_up, stream.id.keyspace);
     call->second.shards = old;
     call->second.old_shards = old;
+    if (!all_selected) call->second.wanted = missing;
     call->second.journals_before_seconds = input_.peek_seconds + journal_grace_seconds;
     for (const auto& name : missing) {
       const auto stop = input_.stops.find({stream.id.keyspace, name});

@@ -184,6 +184,18 @@ result<stream_session::shard_slots*> stream_session::find_or_adopt(std::string_v
   return &shards_.back();
 }
 
+// A new shard that the configuration does not select.
+bool stream_session::is_unwanted(std::string_view shard) const {
+  if (spec_.wanted.empty()) return false;
+  const shard_name name{std::string(shard)};
+  if (std::any_of(shards_.begin(), shards_.end(), [&name](const auto& known) { return known.shard == name; })) return false;
+  const auto range = key_range_of(name);
+  return range && std::none_of(spec_.wanted.begin(), spec_.wanted.end(), [&range](const shard_name& wanted) {
+           const auto other = key_range_of(wanted);
+           return !other || other->overlaps(*range);
+         });
+}
+
 failure stream_session::resharded_under_copy() const {
   return {error_code::shards_changed,
           "The keyspace " + spec_.keyspace.str() + " was resharded while " +
@@ -313,7 +325,7 @@ result<void> stream_session::take_fields(const raw_event& event, batch& out) {
   auto fields = parse_field_event(event.field_event);
   if (!fields) return fail(std::move(fields.error()));
   const std::size_t table = find_table(fields->table.str());
-  if (table == no_table) return {};
+  if (table == no_table || is_unwanted(event.shard)) return {};
   auto found = find_or_adopt(event.shard);
   if (!found) return fail(std::move(found.error()));
   shard_slots* shard = *found;
@@ -354,7 +366,7 @@ result<void> stream_session::start_rows(const raw_event& event) {
   rows_cursor_ = nullptr;
   rows_table_ = find_table(rows_.table_name());
   // Rows of other tables (sidecar heartbeats, say) are none of ours.
-  if (rows_table_ == no_table) return {};
+  if (rows_table_ == no_table || is_unwanted(event.shard)) return {};
   auto found = find_or_adopt(event.shard);
   if (!found) return fail(std::move(found.error()));
   rows_shard_ = *found;
@@ -576,7 +588,12 @@ result<bool> stream_session::take_boundary(batch& out) {
   ++progress_;
   auto position = assembler_.take_position();
   if (!position) return fail(std::move(position.error()));
-  if (!position->shards.empty()) {
+  auto& listed = position->shards;
+  if (!spec_.wanted.empty())
+    listed.erase(std::remove_if(listed.begin(), listed.end(),
+                                [this](const auto& progress) { return is_unwanted(progress.id.shard.str()); }),
+                 listed.end());
+  if (!listed.empty()) {
     auto taken = take_positions(*position);
     if (!taken) return fail(std::move(taken.error()));
     // Listed and not provisional, or neither: then the shards are those that are known.

@@ -66,6 +66,9 @@ struct session_spec {
   std::map<shard_name, gtid_set> stops;
   /// Those of `shards` that did not serve any more when the read was planned: they lead to the shards that have stops.
   std::vector<shard_name> old_shards;
+  /// With old shards, where the configuration selects only some of those that come in their place: rows of new shards
+  /// that overlap none of these are left out. Empty = all are wanted.
+  std::vector<shard_name> wanted;
   /// A copy after one that was broken off when it had delivered rows: it ends at the `since` of its cursor, so that what
   /// was deleted meanwhile is told after it.
   bool settles_at_since = false;
@@ -193,6 +196,7 @@ class stream_session {
   shard_slots* find_shard(std::string_view shard);
   result<shard_slots*> find_or_adopt(std::string_view shard);
   failure resharded_under_copy() const;
+  bool is_unwanted(std::string_view shard) const;
   shard_slots born(const shard_name& shard) const;
   void drop_provisional();
   result<void> remember_snapshot();

@@ -423,3 +423,19 @@ TEST_CASE("a start from LEGACY state keeps the cursors of a stream that `shards`
   REQUIRE(plan.streams[0].ledger.cursors.size() == 1);
   CHECK(plan.streams[0].ledger.cursors.at(shard_name("-")).position == server + "1-5");
 }
+
+TEST_CASE("old shards are followed to the selected ones only") {
+  world w({"-40", "40-80", "80-"});
+  w.input.config.shards.push_back({keyspace_name(), shard_name("-40")});
+  w.save("t", "-80", server + "1-5");
+  auto plan = w.plan();
+  REQUIRE(plan.catch_ups.size() == 1);
+  CHECK(plan.catch_ups[0].wanted == std::vector<shard_name>{shard_name("-40")});
+  CHECK(plan.catch_ups[0].stops.size() == 1);
+  // All of them: nothing has to be left out.
+  world whole({"-40", "40-80"});
+  whole.save("t", "-80", server + "1-5");
+  plan = whole.plan();
+  REQUIRE(plan.catch_ups.size() == 1);
+  CHECK(plan.catch_ups[0].wanted.empty());
+}

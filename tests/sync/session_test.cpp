@@ -704,3 +704,31 @@ TEST_CASE("a table that is emptied by a statement is warned of: its rows stay in
   CHECK(d.out.warnings[0].find("Rows of ks.t were removed") != std::string::npos);
   CHECK(d.cursor().position == server + "1-8");
 }
+
+TEST_CASE("of the shards that replace an old one only those that are selected deliver rows") {
+  auto spec = catch_up_spec(server + "1-5", server + "1-9");
+  spec.shards = spec.old_shards = {shard_name("-80")};
+  spec.wanted = {shard_name("-40")};
+  spec.stops.clear();
+  spec.stops[shard_name("-40")] = gtids(server + "1-9");
+  spec.tables[0].cursors.clear();
+  spec.tables[0].cursors[shard_name("-80")] = {server + "1-5", {}, 0};
+  driver d(std::move(spec));
+  event_script script("ks", "-80");
+  script.begin(1).field("t").insert("t", "1", "old", 1).vgtid(server + "1-6").commit(1);
+  // Behind the journal; the other half comes first.
+  script.shard("40-80").begin(2).field("t").insert("t", "2", "no", 2);
+  script.vgtid_of({{"-40", server + "1-6"}, {"40-80", server + "1-7"}}).commit(2);
+  script.shard("-40").begin(3).field("t").insert("t", "3", "yes", 3);
+  script.vgtid_of({{"-40", server + "1-8"}, {"40-80", server + "1-7"}}).commit(3);
+  script.shard("40-80").begin(4).insert("t", "4", "no", 4);
+  script.vgtid_of({{"-40", server + "1-8"}, {"40-80", server + "1-9"}}).commit(4);
+  REQUIRE(*d.give(script.take()) == pump_result::needs_input);
+  CHECK(told(d.take_lines()) == "1=old 3=yes");
+  REQUIRE(d.session.tables()[0].cursors.size() == 1);
+  CHECK(d.cursor(0, "-40").position == server + "1-8");
+  // The next attempt asks for the selected shard alone.
+  CHECK(d.session.begin_attempt().shards.size() == 1);
+  script.shard("-40").begin(5).vgtid(server + "1-9").commit(5);
+  CHECK(*d.give(script.take()) == pump_result::finished);
+}
