@@ -82,6 +82,7 @@ stream_session::stream_session(session_spec spec, std::shared_ptr<const sync_clo
     }
     shards_.push_back(std::move(shard));
   }
+  reindex();
 }
 
 stream_request stream_session::begin_attempt() {
@@ -103,6 +104,7 @@ stream_request stream_session::begin_attempt() {
     shard.copied = false;
     shard.copy_rows_seen = false;
     shard.position.reset();
+    shard.unsettled = true;
     shard.lastpks.clear();
     for (auto& slot : shard.tables) {
       slot.encoder.reset();
@@ -162,9 +164,25 @@ result<pump_result> stream_session::pump(batch& out) {
 }
 
 stream_session::shard_slots* stream_session::find_shard(std::string_view shard) {
-  for (auto& entry : shards_)
-    if (entry.shard.str() == shard) return &entry;
-  return nullptr;
+  const auto found = index_.find(shard);
+  return found == index_.end() ? nullptr : &shards_[found->second];
+}
+
+// After every change of what shards_ holds.
+void stream_session::reindex() {
+  index_.clear();
+  for (std::size_t i = 0; i < shards_.size(); ++i) index_.emplace(shards_[i].shard.str(), i);
+}
+
+// What a VGTID tells of each shard, in the order of shards_; nothing where it does not list one.
+std::vector<const shard_progress*> stream_session::told_of(const vgtid& position) const {
+  std::vector<const shard_progress*> told(shards_.size(), nullptr);
+  for (const auto& progress : position.shards) {
+    if (progress.id.keyspace != spec_.keyspace) continue;
+    const auto found = index_.find(progress.id.shard.str());
+    if (found != index_.end() && told[found->second] == nullptr) told[found->second] = &progress;
+  }
+  return told;
 }
 
 // A strange shard in the key range of one that is read was brought by a reshard: a catch-up goes on with it, a copy cannot.
@@ -181,15 +199,15 @@ result<stream_session::shard_slots*> stream_session::find_or_adopt(std::string_v
   if (spec_.kind != stream_kind::catch_up) return fail(resharded_under_copy());
   shards_.push_back(born(name));
   shards_.back().provisional = true;
+  index_.emplace(name.str(), shards_.size() - 1);
   return &shards_.back();
 }
 
 // A new shard that the configuration does not select.
 bool stream_session::is_unwanted(std::string_view shard) const {
   if (spec_.wanted.empty()) return false;
-  const shard_name name{std::string(shard)};
-  if (std::any_of(shards_.begin(), shards_.end(), [&name](const auto& known) { return known.shard == name; })) return false;
-  const auto range = key_range_of(name);
+  if (index_.find(shard) != index_.end()) return false;
+  const auto range = key_range_of(shard_name{std::string(shard)});
   return range && std::none_of(spec_.wanted.begin(), spec_.wanted.end(), [&range](const shard_name& wanted) {
            const auto other = key_range_of(wanted);
            return !other || other->overlaps(*range);
@@ -236,6 +254,7 @@ void stream_session::drop_provisional() {
   }
   shards_.erase(std::remove_if(shards_.begin(), shards_.end(), [](const auto& shard) { return shard.provisional; }),
                 shards_.end());
+  reindex();
 }
 
 void stream_session::abandon_attempt() { drop_provisional(); }
@@ -597,25 +616,30 @@ result<bool> stream_session::take_boundary(batch& out) {
     auto taken = take_positions(*position);
     if (!taken) return fail(std::move(taken.error()));
     // Listed and not provisional, or neither: then the shards are those that are known.
-    const bool same_shards =
-        position->shards.size() == static_cast<std::size_t>(std::count_if(shards_.begin(), shards_.end(),
-                                                                          [](const auto& s) { return !s.provisional; })) &&
-        std::all_of(shards_.begin(), shards_.end(), [&](const auto& shard) {
-          return shard.provisional == (position->find({spec_.keyspace, shard.shard}) == nullptr);
-        });
-    if (!same_shards) {
+    auto told = told_of(*position);
+    std::size_t expected = 0;
+    bool same_shards = true;
+    for (std::size_t i = 0; i < shards_.size(); ++i) {
+      if (!shards_[i].provisional) ++expected;
+      same_shards = same_shards && shards_[i].provisional == (told[i] == nullptr);
+    }
+    if (!same_shards || listed.size() != expected) {
       auto followed = follow_reshard(*position, out);
       if (!followed) return fail(std::move(followed.error()));
+      told = told_of(*position);
     }
-    for (auto& shard : shards_) {
-      const shard_progress* now = position->find({spec_.keyspace, shard.shard});
+    for (std::size_t i = 0; i < shards_.size(); ++i) {
+      shard_slots& shard = shards_[i];
+      const shard_progress* now = told[i];
       if (now == nullptr || now->gtid == "current") continue;
       if (shard.gtid != now->gtid) {
         shard.gtid = now->gtid;
         shard.position.reset();
+        shard.unsettled = true;
       }
       if (spec_.kind == stream_kind::catch_up) {
-        settle_cursors(shard, true);
+        // Every VGTID lists all shards of the call; one of them has moved.
+        if (shard.unsettled) settle_cursors(shard, true);
         continue;
       }
       // The entry of a table is gone once its copy is done; without lastpk it has not begun.
@@ -658,6 +682,7 @@ result<void> stream_session::take_positions(const vgtid& position) {
     auto parsed = position_of(progress);
     if (!parsed) return fail(std::move(parsed.error()));
     if (known == nullptr) continue;
+    known->unsettled = known->unsettled || known->gtid != progress.gtid;
     known->gtid = progress.gtid;
     known->position = std::move(*parsed);
   }
@@ -698,6 +723,7 @@ result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
   }
   for (auto& shard : unlisted) next.push_back(std::move(shard));
   shards_ = std::move(next);
+  reindex();
   rows_shard_ = nullptr;
   spec_.shards.clear();
   for (const auto& shard : shards_)
@@ -719,6 +745,7 @@ std::string stream_session::copied_up_to(const shard_slots& shard) {
 }
 
 void stream_session::settle_cursors(shard_slots& shard, bool complete) {
+  shard.unsettled = false;
   for (std::size_t i = 0; i < spec_.tables.size(); ++i) {
     session_table& table = spec_.tables[i];
     shard_cursor& cursor = table.cursors[shard.shard];

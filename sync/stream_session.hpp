@@ -172,6 +172,8 @@ class stream_session {
     bool past_grace = false;
     // A copy has come to the stop position: its catch-up counts as progress no longer.
     bool past_stop = false;
+    // The server has told another position since the cursors were settled last.
+    bool unsettled = true;
     std::vector<slot> tables;
   };
 
@@ -194,6 +196,8 @@ class stream_session {
   bool is_before_stop(const shard_slots& shard) const;
   bool at_stop();
   shard_slots* find_shard(std::string_view shard);
+  void reindex();
+  std::vector<const shard_progress*> told_of(const vgtid& position) const;
   result<shard_slots*> find_or_adopt(std::string_view shard);
   failure resharded_under_copy() const;
   bool is_unwanted(std::string_view shard) const;
@@ -206,6 +210,8 @@ class stream_session {
   session_spec spec_;
   std::shared_ptr<const sync_clock> clock_;
   std::vector<shard_slots> shards_;
+  // Where in shards_ each is: a call may have a thousand.
+  std::map<std::string, std::size_t, std::less<>> index_;
 
   event_assembler assembler_;
   response_buffer response_;

@@ -732,3 +732,22 @@ TEST_CASE("of the shards that replace an old one only those that are selected de
   script.shard("-40").begin(5).vgtid(server + "1-9").commit(5);
   CHECK(*d.give(script.take()) == pump_result::finished);
 }
+
+TEST_CASE("in a call of several shards a transaction moves the cursors of its own shard only") {
+  auto spec = catch_up_spec(server + "1-5", server + "1-9");
+  spec.shards = {shard_name("-80"), shard_name("80-")};
+  spec.stops = {{shard_name("-80"), gtids(server + "1-9")}, {shard_name("80-"), gtids(server + "1-9")}};
+  spec.tables[0].cursors = {{shard_name("-80"), {server + "1-5", {}, 0}}, {shard_name("80-"), {server + "1-5", {}, 0}}};
+  driver d(std::move(spec));
+  event_script script("ks", "-80");
+  script.begin(1).vgtid_of({{"-80", server + "1-6"}, {"80-", server + "1-5"}}).commit(1);
+  REQUIRE(d.give(script.take()));
+  d.session.seal(d.out);
+  d.out.clear();
+  script.shard("80-").begin(2).vgtid_of({{"80-", server + "1-6"}, {"-80", server + "1-6"}}).commit(2);
+  REQUIRE(d.give(script.take()));
+  d.session.seal(d.out);
+  REQUIRE(d.out.moves.size() == 1);
+  CHECK(d.out.moves[0].shard == shard_name("80-"));
+  CHECK(d.out.moves[0].cursor.position == server + "1-6");
+}
