@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "sync/schedule.hpp"
+#include "tests/support/events.hpp"
 #include "tests/sync/fixtures.hpp"
 
 using namespace psource;
@@ -350,6 +351,37 @@ TEST_CASE("a refused primary key starts the copy over, once") {
   schedule.failed(tasks[0].id, why, tasks[0].spec.tables);
   CHECK(schedule.start().empty());
   CHECK(verdicts(schedule) == "0- ");
+}
+
+TEST_CASE("a shard copied in place of an old one has only its own stop to reach") {
+  auto spec = spec_of(stream_kind::catch_up, "-80", {0});
+  spec.stops.clear();
+  spec.stops[shard_name("-40")] = gtids(server + "1-10");
+  spec.stops[shard_name("40-80")] = gtids(server + "1-10");
+  spec.old_shards = {shard_name("-80")};
+  auto plan = plan_of(1, {spec});
+  schedule_limits limits;
+  limits.on_lost_position = lost_position_behavior::resync_data;
+  sync_schedule schedule(plan, limits);
+  auto tasks = schedule.start();
+  schedule.failed(tasks[0].id, {error_code::position_lost, "gone.", "", std::nullopt}, tasks[0].spec.tables);
+  tasks = schedule.start();
+  REQUIRE(tasks.size() == 2);
+  // A replica that lags: the snapshot is older than the stop.
+  schedule.finished(tasks[0].id, at(tasks[0].spec, server + "1-8"));
+  const auto rest = schedule.start();
+  REQUIRE(rest.size() == 1);
+  CHECK(rest[0].spec.kind == stream_kind::catch_up);
+  CHECK(rest[0].spec.stops.size() == 1);
+  // The other shard never comes in this stream.
+  auto clock = std::make_shared<fake_clock>();
+  stream_session session(rest[0].spec, clock);
+  session.begin_attempt();
+  event_script script("ks", rest[0].spec.shards[0].str());
+  script.begin(1).vgtid(server + "1-10").commit(1);
+  session.feed(buffer(script.take()));
+  batch out;
+  CHECK(*session.pump(out) == pump_result::finished);
 }
 
 TEST_CASE("a refresh of held tables inherits nothing from the first call's reshard") {
