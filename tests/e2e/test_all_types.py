@@ -65,10 +65,11 @@ class AllTypes(BranchTest):
         self.assert_rows(exact_records(connector.read(configure(connector.catalog, "full_refresh"))), branch.stop())
 
     def changes(self, *options):
-        """Reads while the branch is written to, until it is quiet; all that came folds to the truth."""
-        branch, connector = self.typed_branch(*options, write_rate=1500, write_total=4500)
+        """A copy, then reads of what was written since, until nothing comes; all that came folds to the truth."""
+        branch, connector = self.typed_branch(*options, write_burst=4000)
         configured = configure(connector.catalog)
         transcripts = [connector.read(configured)]
+        branch.burst()
         self.read_until_quiet(connector, configured, transcripts[0].state_file(), transcripts)
         records = [record for transcript in transcripts for record in exact_records(transcript)]
         truth = self.assert_rows(records, branch.stop())

@@ -15,6 +15,7 @@ from tests.e2e.harness import (
     BranchTest,
     Process,
     SilentServer,
+    Transcript,
     configure,
     cursors_of,
     difference,
