@@ -413,6 +413,17 @@ void keyspace::add_sbtest_tables(std::size_t count, std::int64_t rows) {
   }
 }
 
+void keyspace::add_keyless_table(std::int64_t rows) {
+  table t;
+  t.schema = sbtest_schema("keyless");
+  t.schema.primary_key.clear();
+  t.schema.columns[0].flags = flag_not_null | flag_no_default | flag_number;
+  t.rows = std::make_unique<sbtest_rows>(mix(seed_ ^ hash_of(t.schema.name)), rows);
+  t.row_count = rows;
+  t.writable = true;
+  add_table(std::move(t));
+}
+
 void keyspace::add_internal_tables() {
   const auto like = sbtest_schema("sbtest1");
   table put_aside;

@@ -295,6 +295,8 @@ class keyspace {
   void add_table(table t);
   /// sbtest1 … sbtest<count> with `rows` rows each.
   void add_sbtest_tables(std::size_t count, std::int64_t rows);
+  /// `keyless`: as a sysbench table, but without a primary key.
+  void add_keyless_table(std::int64_t rows);
   /// A view, a sequence and a table that an online DDL has put aside: what a source must leave out.
   void add_internal_tables();
 

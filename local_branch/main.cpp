@@ -37,6 +37,7 @@ result<void> fill(branch& target, const program_options& options) {
   for (const auto& [name, shards] : options.keyspaces) {
     keyspace* made = target.add(name, shards);
     made->add_sbtest_tables(options.tables, options.rows);
+    if (options.keyless) made->add_keyless_table(options.rows);
     if (options.all_types)
       made->add_table(all_types_table(std::max<std::int64_t>(options.rows, 20), options.portable_types
                                                                                    ? type_range::portable

@@ -125,6 +125,7 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
        cxxopts::value<texts>(), "FILE")  //
       ("truth", "At the end, write every row that then exists as JSON lines", cxxopts::value<texts>(),
        "FILE")                                                                   //
+      ("keyless", "Also a table keyless, without a primary key")                   //
       ("all-types", "Also a table all_types with a column of every MySQL type")  //
       ("portable-types", "all_types whose numbers fit into BIGINT, DOUBLE and DECIMAL(38,9)")  //
       ("shape",
@@ -180,6 +181,7 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
     read_tablet_types(types, out);
     o.recordings = read.list("replay");
     o.internal_tables = given.count("with-internal-tables") > 0;
+    o.keyless = given.count("keyless") > 0;
     o.portable_types = given.count("portable-types") > 0;
     o.all_types = o.portable_types || given.count("all-types") > 0;
     o.shapes = read.list("shape");

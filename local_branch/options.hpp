@@ -35,6 +35,8 @@ struct program_options {
   std::set<int> tablet_types{1, 2, 3};
   bool internal_tables = false;
   bool all_types = false;
+  /// Also a table without a primary key.
+  bool keyless = false;
   /// all_types keeps to numbers that every destination can hold.
   bool portable_types = false;
   /// Shapes of shapes.hpp.

@@ -148,7 +148,8 @@ std::optional<row_values> shard_stream::key_of(const unfinished& entry) const {
   if (!values) return std::nullopt;
   if (!keyspace_.recorded()) {
     std::int64_t id = 0;
-    if (values->size() != 1 || !values->front() || !as_integer(*values->front(), id)) return std::nullopt;
+    // The id is the key, or the first of the columns where a table has no key.
+    if (values->empty() || !values->front() || !as_integer(*values->front(), id)) return std::nullopt;
   }
   return values;
 }
@@ -552,9 +553,10 @@ std::size_t shard_stream::append_generated_rows(byte_buffer& out) {
   std::size_t sent = 0;
   std::shared_lock lock(shard_.mutex());
   char* const scratch = row_.reserve(definition.rows->max_size());
+  std::string_view row;
   shard_.scan(t, snapshot_, after_id_, [&](std::int64_t id, std::uint32_t version) {
     const char* const end = definition.rows->write(scratch, id, version, row_text::mysql);
-    const std::string_view row(scratch, static_cast<std::size_t>(end - scratch));
+    row = {scratch, static_cast<std::size_t>(end - scratch)};
     append_copy_row(out, row);
     after_id_ = id;
     ++count;
@@ -562,8 +564,9 @@ std::size_t shard_stream::append_generated_rows(byte_buffer& out) {
     return sent < session_.options_.packet_size;
   });
   if (count > 0) {
+    const auto values = read_row(row);
     byte_buffer key;
-    append_row(key, {std::to_string(after_id_)});
+    if (values) append_row(key, key_values(definition.schema, *values));
     last_key_row_ = std::string(key.view());
   }
   return count;

@@ -1,0 +1,72 @@
+"""A table without a primary key: discovered, copied, caught up with deletes, and started over when its copy breaks off."""
+import signal
+import unittest
+
+from tests.e2e.harness import BranchTest, configure, cursors_of, difference, fold, record_stream, sbtest_truth
+
+STREAM = ("commerce", "keyless")
+
+
+class WithoutKey(BranchTest):
+    def keyless(self, rows, **options):
+        branch = self.branch(["commerce:2"], tables=1, rows=rows, options=["--keyless"], **options)
+        connector = self.connector(branch.config())
+        return branch, connector, configure(connector.catalog, only=["keyless"])
+
+    def test_discovered_without_key_and_not_resumable(self):
+        _, connector, _ = self.keyless(rows=1)
+        streams = {s["name"]: s for s in connector.catalog["streams"]}
+        self.assertEqual([], streams["keyless"]["source_defined_primary_key"])
+        self.assertEqual(["_ab_cdc_cursor"], streams["keyless"]["default_cursor_field"])
+        self.assertIs(False, streams["keyless"]["is_resumable"])
+        self.assertIs(True, streams["sbtest1"]["is_resumable"])
+
+    def test_copy_and_changes_equal_the_truth(self):
+        """Deletes and updates tell whole rows, so that a destination without keys can follow them."""
+        branch, connector, configured = self.keyless(rows=500, write_burst=1500)
+        transcripts = [connector.read(configured)]
+        self.assertEqual(500, len(transcripts[0].records))
+        branch.burst()
+        self.read_until_quiet(connector, configured, transcripts[0].state_file(), transcripts)
+        changes = [r["data"] for t in transcripts[1:] for r in t.records]
+        deletes = [data for data in changes if data["_ab_cdc_deleted_at"] is not None]
+        self.assertTrue(deletes)
+        for data in deletes:
+            self.assertTrue(data["id"] and data["c"] and data["pad"])
+        truth = {STREAM: sbtest_truth(branch.stop())[STREAM]}
+        self.assertEqual("", difference(fold(transcripts), truth))
+
+    def interrupted(self, mode, **marks):
+        """A copy that is asked to end in its middle."""
+        branch, connector, _ = self.keyless(rows=30_000)
+        configured = configure(connector.catalog, mode, only=["keyless"], **marks)
+        with connector.start_read(configured) as process:
+            while b'"RECORD"' not in process.line():
+                pass
+            process.signal(signal.SIGTERM)
+            killed = process.transcript()
+        self.assertTrue(0 < len(killed.records) < 30_000)
+        return branch, connector, configured, killed
+
+    def test_an_interrupted_copy_is_stored_as_not_begun_and_starts_over(self):
+        branch, connector, configured, killed = self.interrupted("incremental")
+        unfinished = [c for s in killed.state_file() for c in cursors_of(s).values() if not c.position]
+        self.assertTrue(unfinished)
+        for cursor in unfinished:
+            self.assertIsNone(cursor.lastpk)
+        again = connector.read(configured, killed.state_file())
+        self.assertEqual("", difference(fold([again]), {STREAM: sbtest_truth(branch.stop())[STREAM]}))
+
+    def test_an_interrupted_full_refresh_starts_over(self):
+        """The platform gives the next attempt a new generation, because the stream is not resumable."""
+        marks = {"generation_id": 3, "minimum_generation_id": 3, "sync_id": 8}
+        branch, connector, _, killed = self.interrupted("full_refresh", **marks)
+        next_attempt = configure(connector.catalog, "full_refresh", only=["keyless"], **{**marks, "generation_id": 4})
+        again = connector.read(next_attempt, killed.state_file())
+        self.assertEqual(30_000, len(again.records))
+        self.assertEqual({STREAM}, {record_stream(r) for r in again.records})
+        self.assertEqual("", difference(fold([again]), {STREAM: sbtest_truth(branch.stop())[STREAM]}))
+
+
+if __name__ == "__main__":
+    unittest.main()
