@@ -12,7 +12,9 @@ endif()
 target_include_directories(psource_options INTERFACE ${PROJECT_SOURCE_DIR})
 if(PSOURCE_ASAN)
   # CAF binds a null reference in its spawn machinery, which is none of our doing: -fno-sanitize=null.
-  add_compile_options(-fsanitize=address,undefined -fno-sanitize=null -fno-omit-frame-pointer)
+  # Every finding ends the program. Optimised a little: the tests of this build have to end, too.
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize=null -fno-sanitize-recover=all -fno-omit-frame-pointer
+                      -O1 -D_GLIBCXX_ASSERTIONS)
   add_link_options(-fsanitize=address,undefined)
 elseif(PSOURCE_FUZZ)
   # Every finding ends the program; asserts of ours, of RapidJSON and of the standard library count as findings.

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # Builds everything and runs every test. The last line is the sum, "N passed, N failed"; exit 0 only without a failure.
-# Usage: scripts/test.sh [--no-setup] [--unit | --e2e | --fuzz]
+# Usage: scripts/test.sh [--no-setup] [--unit | --e2e | --sanitized | --fuzz]
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 setup=yes
-parts="unit e2e fuzz"
+parts="unit e2e sanitized fuzz"
 for argument in "$@"; do
   case "$argument" in
     --no-setup) setup=no ;;
     --unit) parts=unit ;;
     --e2e) parts=e2e ;;
+    --sanitized) parts=sanitized ;;
     --fuzz) parts=fuzz ;;
-    *) echo "test.sh: unknown argument '$argument' (known: --no-setup, --unit, --e2e, --fuzz)" >&2; exit 2 ;;
+    *) echo "test.sh: unknown argument '$argument' (known: --no-setup, --unit, --e2e, --sanitized, --fuzz)" >&2; exit 2 ;;
   esac
 done
 
@@ -52,6 +53,22 @@ run_tests() {
 }
 case " $parts " in *" unit "*) run_tests unit -LE e2e -j2 ;; esac
 case " $parts " in *" e2e "*) run_tests e2e -L e2e ;; esac
+# The whole engine once more, with AddressSanitizer and UBSan. (Parsers have theirs under fuzzing.)
+run_sanitized() {
+  if ! { cmake --preset asan -DPSOURCE_TESTS=ON &&
+         cmake --build build-asan --target engine_simulation simulation_scenarios_test stdout_writer_test; }; then
+    failed=1
+    echo '<testsuite><testcase name="sanitizer_build" status="fail"/></testsuite>' > "$results/sanitized.xml"
+    end_stage "sanitizer build"
+    return
+  fi
+  end_stage "sanitizer build"
+  ctest --test-dir build-asan -j2 --output-on-failure --no-tests=error --output-junit "$PWD/$results/sanitized.xml" \
+    --test-output-size-passed 4000000 --test-output-size-failed 4000000 \
+    -R '^(simulation_scenarios_test|simulation_seeds_[12]|stdout_writer_test)$' || failed=1
+  end_stage "sanitized tests"
+}
+case " $parts " in *" sanitized "*) run_sanitized ;; esac
 case " $parts " in *" fuzz "*)
   bash scripts/fuzz.sh --junit "$results/fuzz.xml" 5 || failed=1
   end_stage fuzz
