@@ -24,11 +24,13 @@ bool has(std::string_view text, std::initializer_list<std::string_view> needles)
                      [text](std::string_view needle) { return text.find(needle) != std::string_view::npos; });
 }
 
-// The message of a server may be some KiB long; people need its end, where the cause stands.
+// The message of a server may be some KiB long; people need its end, where the cause stands. It is cut between two words:
+// half a secret would not be recognised as one when the line is masked.
 std::string shorten(const std::string& text) {
   constexpr std::size_t limit = 600;
   if (text.size() <= limit) return text;
-  return "…" + text.substr(text.size() - limit);
+  const auto word = text.find(' ', text.size() - limit);
+  return "…" + (word == std::string::npos ? std::string() : text.substr(word));
 }
 
 // "table customers is not present in the database" → customers

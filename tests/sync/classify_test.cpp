@@ -153,3 +153,14 @@ TEST_CASE("long server texts are cut to their end in the message, and kept whole
   CHECK(what.message.find("the cause") != std::string::npos);
   CHECK(what.detail == text);
 }
+
+TEST_CASE("a long text of a server is cut between two words, from its beginning") {
+  stream_place place;
+  place.shard = {keyspace_name("ks"), shard_name("-80")};
+  const std::string long_text = std::string(300, 'a') + " Geheimnis" + std::string(590, 'b') + " the cause";
+  const auto told = classify_stream_end({2, long_text, false}, place);
+  CHECK(told.message.find("… the cause.") != std::string::npos);
+  CHECK(told.message.find("eimnis") == std::string::npos);
+  CHECK(told.message.find('b') == std::string::npos);
+  CHECK(classify_stream_end({2, std::string(2000, 'c'), false}, place).message.find("ended with: ….") != std::string::npos);
+}
