@@ -138,6 +138,45 @@ std::optional<std::uint32_t> shard::version_of(std::size_t t, std::int64_t id) c
   return from_start ? std::optional<std::uint32_t>(0) : std::nullopt;
 }
 
+std::size_t shard::ddls_of(std::size_t t, std::size_t count) const {
+  const auto& done = tables_[t].ddls;
+  for (auto at = done.rbegin(); at != done.rend(); ++at)
+    if (at->since < count) return at->number;
+  return 0;
+}
+
+const table_schema& shard::schema_of(std::size_t t, std::size_t count) const {
+  return owner_.tables()[t].schema_after(ddls_of(t, count));
+}
+
+std::string_view shard::make_row(byte_buffer& room, std::size_t t, std::size_t ddls, std::int64_t id,
+                                 std::uint32_t version, row_text text) const {
+  const auto& definition = owner_.tables()[t];
+  room.clear();
+  char* const at = room.reserve(definition.rows->max_size());
+  const char* const end = definition.rows->write(at, id, version, text);
+  const std::string_view made(at, static_cast<std::size_t>(end - at));
+  if (ddls == 0) return made;
+  std::size_t written = 0;
+  for (const auto* state = tables_[t].find(id); state != nullptr; state = state->older.get())
+    if (state->present && state->version == version) written = state->ddls;
+  const std::string original(made);  // the room is written anew
+  append_row_after(room, definition.ddls[ddls - 1], original, id, version, written);
+  return room.view();
+}
+
+bool shard::alter(std::size_t t, std::size_t number, std::int64_t time_ns) {
+  std::unique_lock lock(mutex_);
+  if (!serving || ddls_of(t, log_.size()) >= number) return false;
+  tables_[t].ddls.push_back({log_.size(), number});
+  transaction statement;
+  statement.time_ns = time_ns;
+  statement.ddl_table = t;
+  statement.ddl_number = number;
+  commit(std::move(statement));
+  return true;
+}
+
 void shard::commit(transaction t) {
   if (!t.recorded) {
     t.source = static_cast<std::uint32_t>(sources_.size() - 1);
@@ -205,12 +244,14 @@ void shard::writer::set(std::size_t t, std::int64_t id, std::uint32_t version, b
     older->since = state.since;
     older->version = state.version;
     older->present = state.present;
+    older->ddls = state.ddls;
     older->older = std::move(state.older);
     state.older = std::move(older);
   }
   state.since = shard_.log_.size();
   state.version = version;
   state.present = present;
+  state.ddls = static_cast<std::uint16_t>(shard_.ddls_of(t, shard_.log_.size()));
 }
 
 void shard::writer::add(change_kind kind, std::size_t t, std::int64_t id, std::uint32_t version) {
@@ -365,11 +406,14 @@ bool keyspace::reshard(const handover& plan) {
       locks.emplace_back(born->mutex());
       for (const shard* old : plan.participants) {
         for (std::size_t t = 0; t < tables_.size(); ++t) {
+          if (const auto had = old->ddls_of(t, old->log_.size()); had > born->ddls_of(t, 1))
+            born->tables_[t].ddls.push_back({0, had});
           for (const auto& [id, state] : old->tables_[t].changed) {
             if (!born->holds(id)) continue;
             auto& here = born->tables_[t].changed[id];
             here.version = state.version;
             here.present = state.present;
+            here.ddls = state.ddls;
           }
         }
       }
@@ -389,6 +433,41 @@ bool keyspace::reshard(const handover& plan) {
   }
   for (shard* old : plan.participants) old->notify();
   return true;
+}
+
+result<std::size_t> keyspace::plan_ddl(std::size_t t, const ddl_change& change) {
+  auto& target = tables_[t];
+  if (recorded_ || !target.rows)
+    return fail(error_code::config_invalid,
+                "The table " + target.schema.name + " has no rows that a DDL could change.");
+  const ddl* const previous = target.ddls.empty() ? nullptr : &target.ddls.back();
+  auto made = make_ddl(target.schema, previous, target.ddls.size() + 1, change);
+  if (!made) return tl::unexpected(std::move(made.error()));
+  target.ddls.push_back(std::move(*made));
+  return target.ddls.size();
+}
+
+void keyspace::alter(std::size_t t, std::size_t number, const std::string& only_shard,
+                     std::int64_t time_ns) {
+  std::vector<shard*> altered;
+  {
+    // No reshard comes in between.
+    std::shared_lock topology(topology_);
+    for (const auto& s : shards_)
+      if ((only_shard.empty() || s->name() == only_shard) && s->alter(t, number, time_ns))
+        altered.push_back(s.get());
+  }
+  for (shard* s : altered) s->notify();
+}
+
+const table_schema& keyspace::schema_now(std::size_t t) const {
+  std::shared_lock topology(topology_);
+  for (const auto& s : shards_) {
+    if (!s->serving) continue;
+    std::shared_lock lock(s->mutex());
+    return s->schema_of(t, s->log_size());
+  }
+  return tables_[t].schema;
 }
 
 std::optional<std::size_t> keyspace::find_table(const std::string& name) const {

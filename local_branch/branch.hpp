@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "local_branch/ddl.hpp"
 #include "local_branch/gtids.hpp"
 #include "local_branch/rows.hpp"
 #include "local_branch/schema.hpp"
@@ -37,6 +38,13 @@ struct table {
   std::int64_t row_count = 0;
   /// The write load changes it.
   bool writable = false;
+  /// The DDLs that may come, in their order. Fixed once the branch is served; which of them a shard has had,
+  /// the shard knows.
+  std::deque<ddl> ddls;
+
+  const table_schema& schema_after(std::size_t count) const {
+    return count == 0 ? schema : ddls[count - 1].schema;
+  }
 };
 
 enum class change_kind : std::uint8_t { insert, update, remove };
@@ -65,6 +73,9 @@ struct transaction {
   std::shared_ptr<const recorded_transaction> recorded;
   /// It is the journal of this reshard: shown only to those who ask for journals.
   const handover* journal = nullptr;
+  /// It is a DDL: of this table, and which of its DDLs (from 1; 0 = it is none).
+  std::size_t ddl_table = 0;
+  std::size_t ddl_number = 0;
 };
 
 class shard;
@@ -94,6 +105,8 @@ class shard_table {
     std::uint64_t since = 0;
     std::uint32_t version = 0;
     bool present = true;
+    /// How many DDLs the table had had when it was written.
+    std::uint16_t ddls = 0;
     std::unique_ptr<row_state> older;
   };
 
@@ -103,6 +116,15 @@ class shard_table {
     return found == changed.end() ? nullptr : &found->second;
   }
 
+  /// A DDL of the table that has happened.
+  struct ddl_done {
+    /// Its log index.
+    std::uint64_t since = 0;
+    /// Which one, from 1. What the ones before it change is part of it.
+    std::size_t number = 0;
+  };
+
+  std::vector<ddl_done> ddls;
   /// Every changed row with its history, by id.
   std::map<std::int64_t, row_state> changed;
   /// Set for tables of a recording.
@@ -159,6 +181,15 @@ class shard {
   /// The version of a row that exists now; nullopt when it does not.
   std::optional<std::uint32_t> version_of(std::size_t t, std::int64_t id) const;
 
+  /// How many DDLs of table number `t` its first `count` transactions have brought.
+  std::size_t ddls_of(std::size_t t, std::size_t count) const;
+  /// What the table looks like after the first `count` transactions.
+  const table_schema& schema_of(std::size_t t, std::size_t count) const;
+  /// Writes a row's version as it is after `ddls` DDLs of its table. The table has to have rows. The bytes lie
+  /// in `room`, until it is used again.
+  std::string_view make_row(byte_buffer& room, std::size_t t, std::size_t ddls, std::int64_t id,
+                            std::uint32_t version, row_text text) const;
+
   std::vector<shard_table>& tables() { return tables_; }
   const std::vector<shard_table>& tables() const { return tables_; }
   // ------------------------------------------------------------------------------------------------------------------
@@ -199,6 +230,8 @@ class shard {
   void notify();
   /// Behind mutex(), exclusively.
   void commit(transaction t);
+  /// False when it does not serve or has had the DDL. The caller notifies.
+  bool alter(std::size_t t, std::size_t number, std::int64_t time_ns);
 
   keyspace& owner_;
   const std::string name_;
@@ -290,6 +323,16 @@ class keyspace {
   /// Switches to the successors, with the rows of the participants as they are now; false when those do not
   /// serve. Thread-safe.
   bool reshard(const handover& plan);
+
+  /// Plans a DDL on table number `t` that comes after those planned before, and returns its number, from 1.
+  /// Before the branch is served only. Errors: config_invalid (also for a recording).
+  result<std::size_t> plan_ddl(std::size_t t, const ddl_change& change);
+  /// Carries out a planned DDL, and what is left of the ones before it, on the serving shards, or on the one of
+  /// that name; not where it has happened already. Thread-safe.
+  void alter(std::size_t t, std::size_t number, const std::string& only_shard, std::int64_t time_ns);
+  /// What the table looks like now, to who asks the whole keyspace: as on its first serving shard.
+  /// Thread-safe.
+  const table_schema& schema_now(std::size_t t) const;
 
   /// Before the branch is served only.
   void add_table(table t);

@@ -19,8 +19,8 @@ struct kind_rules {
   std::set<std::string> keys;
 };
 
-const std::array<kind_rules, 13>& rules() {
-  static const std::array<kind_rules, 13> all{{
+const std::array<kind_rules, 14>& rules() {
+  static const std::array<kind_rules, 14> all{{
       {fault_kind::close, "close", {}},
       {fault_kind::reset, "reset", {}},
       {fault_kind::stall, "stall", {"ms", "heartbeats"}},
@@ -34,6 +34,7 @@ const std::array<kind_rules, 13>& rules() {
       {fault_kind::failover, "failover", {}},
       {fault_kind::reshard, "reshard", {"from", "to", "keep_old"}},
       {fault_kind::restart, "restart", {"ms"}},
+      {fault_kind::ddl, "ddl", {"add", "drop", "rename"}},
   }};
   return all;
 }
@@ -83,17 +84,17 @@ class line_reader {
     complain(std::string("\"") + key + "\" has to be a whole number from " + std::to_string(least) + " on");
     return std::nullopt;
   }
-  void names(const char* key, std::vector<std::string>& value) {
+  void names(const char* key, const char* of, std::vector<std::string>& value) {
     const auto* found = find(key);
     if (found == nullptr || !found->IsArray() || found->Empty()) {
-      complain(std::string("\"") + key + "\" has to be a list of shards");
+      complain(std::string("\"") + key + "\" has to be a list of " + of);
       return;
     }
     for (const auto& name : found->GetArray()) {
       if (name.IsString())
         value.emplace_back(name.GetString());
       else
-        complain(std::string("\"") + key + "\" has to be a list of shards");
+        complain(std::string("\"") + key + "\" has to be a list of " + of);
     }
   }
 
@@ -106,6 +107,27 @@ class line_reader {
   const std::size_t line_;
   std::vector<std::string>& problems_;
 };
+
+void read_change(const rapidjson::Value& object, line_reader& read, fault& out) {
+  auto& change = out.change;
+  read.text("add", change.add);
+  read.text("drop", change.drop);
+  if (object.HasMember("rename")) {
+    std::vector<std::string> names;
+    read.names("rename", "columns", names);
+    if (names.size() == 2) {
+      change.rename_from = names[0];
+      change.rename_to = names[1];
+    } else {
+      read.complain("\"rename\" has to be a column's name and its new one");
+    }
+  }
+  const int given =
+      (change.add.empty() ? 0 : 1) + (change.drop.empty() ? 0 : 1) + (change.rename_from.empty() ? 0 : 1);
+  if (out.table.empty() || given != 1)
+    read.complain("a ddl needs \"table\" and one of \"add\", \"drop\", \"rename\"");
+  if (out.repeat != 1) read.complain("a ddl happens once");
+}
 
 std::chrono::milliseconds ms(std::uint64_t count) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(count));
@@ -171,11 +193,12 @@ fault read_line(const rapidjson::Value& object, std::size_t line, std::vector<st
   out.events = static_cast<std::size_t>(read.number("events", 1).value_or(1));
   out.keep = static_cast<std::size_t>(read.number("keep", 0).value_or(0));
   if (out.kind == fault_kind::reshard) {
-    read.names("from", out.from);
-    read.names("to", out.to);
+    read.names("from", "shards", out.from);
+    read.names("to", "shards", out.to);
     read.flag("keep_old", out.keep_old);
     if (out.repeat != 1) read.complain("a reshard happens once");
   }
+  if (out.kind == fault_kind::ddl) read_change(object, read, out);
   return out;
 }
 
@@ -237,6 +260,16 @@ result<std::unique_ptr<fault_injector>> fault_injector::make(branch& target, std
       auto plan = ks->plan_reshard(what.from, what.to, what.keep_old);
       if (!plan) return refuse(plan.error().message);
       made.plan = *plan;
+    }
+    if (what.kind == fault_kind::ddl) {
+      for (const auto& [name, each] : target.keyspaces()) {
+        const auto table = each->find_table(what.table);
+        if (!table || (!what.keyspace.empty() && what.keyspace != name)) continue;
+        const auto number = each->plan_ddl(*table, what.change);
+        if (!number) return refuse(number.error().message);
+        made.ddls.push_back({each.get(), *table, *number});
+      }
+      if (made.ddls.empty()) return refuse("there is no table " + what.table + ".");
     }
     made.what = std::move(what);
     out->entries_.push_back(std::move(made));
@@ -345,6 +378,10 @@ void fault_injector::carry_out(const entry& e) {
     if (hooks_.restart) hooks_.restart(duration);
   } else if (what.kind == fault_kind::reshard) {
     e.plan->participants.front()->owner().reshard(*e.plan);
+  } else if (what.kind == fault_kind::ddl) {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    const auto time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+    for (const auto& planned : e.ddls) planned.ks->alter(planned.table, planned.number, what.shard, time_ns);
   } else {
     for (const auto& [name, ks] : target_.keyspaces()) {
       if (ks->recorded() || (!what.keyspace.empty() && what.keyspace != name)) continue;

@@ -34,6 +34,7 @@ enum class fault_kind : std::uint8_t {
   failover,
   reshard,
   restart,
+  ddl,
 };
 
 /// The kind's name in the file.
@@ -71,10 +72,13 @@ struct fault {
   std::size_t keep = 0;
   std::vector<std::string> from, to;
   bool keep_old = true;
+  /// ddl: of `table`.
+  ddl_change change;
 
   /// It waits for a call that has sent enough.
   bool needs_call() const {
-    return !is_of_branch(kind) || rows || !table.empty() || phase != fault_phase::any;
+    const bool of_table = !table.empty() && kind != fault_kind::ddl;
+    return !is_of_branch(kind) || rows || of_table || phase != fault_phase::any;
   }
 };
 
@@ -115,7 +119,8 @@ class fault_injector {
     std::function<void(std::chrono::milliseconds)> restart;
   };
 
-  /// Plans the reshards, so before the branch is served. Errors: config_invalid, naming the line.
+  /// Plans the reshards and the DDLs, so before the branch is served. Errors: config_invalid, naming the
+  /// line.
   static result<std::unique_ptr<fault_injector>> make(branch& target, std::vector<fault> faults, hooks told);
   ~fault_injector();
 
@@ -136,6 +141,12 @@ class fault_injector {
   struct entry {
     fault what;
     const handover* plan = nullptr;
+    struct planned_ddl {
+      keyspace* ks = nullptr;
+      std::size_t table = 0;
+      std::size_t number = 0;
+    };
+    std::vector<planned_ddl> ddls;
     std::uint64_t left = 1;
     std::chrono::milliseconds period{0};
     /// Its signal has come.

@@ -78,7 +78,8 @@ shard_stream::shard_stream(vstream_session& session, shard& source, const binlog
     matched_[t] = tables[t].schema.kind != table_kind::view && session_.matches(tables[t].schema.name);
   partial_images_.resize(tables.size());
   for (std::size_t t = 0; t < tables.size(); ++t)
-    partial_images_[t] = session_.options_.images.apply_to(tables[t].schema);
+    for (std::size_t ddls = 0; ddls <= tables[t].ddls.size(); ++ddls)
+      if (session_.options_.images.apply_to(tables[t].schema_after(ddls))) partial_images_[t] = true;
   rebuild_entry();
 }
 
@@ -104,6 +105,7 @@ stream_status shard_stream::prepare() {
     return {};
   }
   const auto& tables = keyspace_.tables();
+  std::shared_lock lock(shard_.mutex());
   for (std::size_t t = 0; t < tables.size(); ++t) {
     const auto& name = tables[t].schema.name;
     if (!matched_[t]) continue;
@@ -117,7 +119,7 @@ stream_status shard_stream::prepare() {
         return {code_unknown, "lastpk for table " + name + " has no fields defined"};
       if (lastpk.rows_size() != 1) continue;
       const int have = lastpk.rows(0).lengths_size();
-      const auto want = tables[t].schema.copy_order().size();
+      const auto want = shard_.schema_of(t, shard_.log_size()).copy_order().size();
       if (static_cast<std::size_t>(have) != want)
         return {code_unknown,
                 "cannot build a row streamer plan for the " + name +
@@ -131,6 +133,7 @@ stream_status shard_stream::prepare() {
       not_begun_[t] = false;
     }
   }
+  lock.unlock();
   std::sort(plan_.begin(), plan_.end(),
             [&](std::size_t a, std::size_t b) { return tables[a].schema.name < tables[b].schema.name; });
   if (current) {
@@ -312,9 +315,8 @@ void shard_stream::append_event(byte_buffer& out, int type, std::int64_t time_ns
   out.append(meta);
 }
 
-void shard_stream::append_field(byte_buffer& out, std::size_t t, std::int64_t time_ns,
+void shard_stream::append_field(byte_buffer& out, const table_schema& schema, std::int64_t time_ns,
                                 std::string_view meta) {
-  const auto& schema = keyspace_.tables()[t].schema;
   // The binlog's FIELD has the mark only where there are labels, the copy's always.
   const bool labels = time_ns == 0 || schema.has_labels();
   const auto field = field_event(schema, wire_name(schema.name), keyspace_.name(), shard_.name(), labels);
@@ -347,6 +349,10 @@ void shard_stream::send_generated(byte_buffer& out, const transaction& t) {
   meta.number(26, t.number - 1);
   meta.number(27, t.number);
   meta.text(28, shard_.sources()[t.source] + ":" + std::to_string(t.number));
+  if (t.ddl_number != 0) {
+    send_ddl(out, t, meta.view());
+    return;
+  }
   const std::int64_t time_ns = t.time_ns != 0 ? t.time_ns : 1'000'000'000;
   if (!in_transaction_) append_event(out, binlogdata::BEGIN, time_ns, 0, {}, meta.view());
   in_transaction_ = true;
@@ -359,6 +365,18 @@ void shard_stream::send_generated(byte_buffer& out, const transaction& t) {
   session_.append_vgtid(out, *this);
   append_event(out, binlogdata::COMMIT, time_ns, 0, {}, meta.view());
   in_transaction_ = false;
+}
+
+/// Without BEGIN and COMMIT. Who does not read the table is not told the statement.
+void shard_stream::send_ddl(byte_buffer& out, const transaction& t, std::string_view meta) {
+  ++next_;
+  set_position();
+  session_.append_vgtid(out, *this);
+  const ddl& done = keyspace_.tables()[t.ddl_table].ddls[t.ddl_number - 1];
+  if (wanted(t.ddl_table))
+    append_event(out, binlogdata::DDL, t.time_ns, 4, done.statement, meta);
+  else
+    append_event(out, binlogdata::OTHER, t.time_ns, 0, {}, meta);
 }
 
 void shard_stream::append_journal(byte_buffer& out, const transaction& t, std::int64_t time_ns,
@@ -391,10 +409,12 @@ void shard_stream::append_changes(byte_buffer& out, const transaction& t, std::s
       continue;
     }
     if (sent >= session_.options_.packet_size) return;
-    const auto& definition = keyspace_.tables()[first.table];
-    if (fields_sent_[first.table] == nullptr) {
-      append_field(out, first.table, t.time_ns, meta);
-      fields_sent_[first.table] = &definition;
+    // The columns are those of its time: a transaction before a DDL has the old ones.
+    const std::size_t ddls = shard_.ddls_of(first.table, next_);
+    const auto& schema = keyspace_.tables()[first.table].schema_after(ddls);
+    if (fields_sent_[first.table] != &schema) {
+      append_field(out, schema, t.time_ns, meta);
+      fields_sent_[first.table] = &schema;
     }
     changes_.clear();
     std::size_t rows = 0;
@@ -404,16 +424,14 @@ void shard_stream::append_changes(byte_buffer& out, const transaction& t, std::s
       if (c.table != first.table || c.kind != first.kind) break;
       event_.clear();
       const auto image = [&](std::uint32_t version) {
-        char* const at = row_.reserve(definition.rows->max_size());
-        const char* const end = definition.rows->write(at, c.id, version, row_text::binlog);
-        return std::string_view(at, static_cast<std::size_t>(end - at));
+        return shard_.make_row(row_, c.table, ddls, c.id, version, row_text::binlog);
       };
       const std::uint32_t version_before = c.kind == change_kind::update ? c.version - 1 : c.version;
       if (partial_images_[first.table]) {
         std::optional<row_values> before, after;
         if (c.kind != change_kind::insert) before = read_row(image(version_before));
         if (c.kind != change_kind::remove) after = read_row(image(c.version));
-        append_row_change(event_, definition.schema, before ? &*before : nullptr, after ? &*after : nullptr,
+        append_row_change(event_, schema, before ? &*before : nullptr, after ? &*after : nullptr,
                           session_.options_.images);
       } else {
         if (c.kind != change_kind::insert) event_.bytes(1, image(version_before));
@@ -426,7 +444,7 @@ void shard_stream::append_changes(byte_buffer& out, const transaction& t, std::s
       ++change_;
     }
     event_.clear();
-    event_.text(1, wire_name(definition.schema.name));
+    event_.text(1, wire_name(schema.name));
     event_.append(changes_.view());
     event_.text(3, keyspace_.name());
     event_.text(4, shard_.name());
@@ -479,7 +497,10 @@ void shard_stream::send_recorded(byte_buffer& out, const transaction& t) {
 
 void shard_stream::send_table_begin(byte_buffer& out) {
   const std::size_t t = plan_[plan_at_];
-  const auto& schema = keyspace_.tables()[t].schema;
+  std::shared_lock lock(shard_.mutex());
+  copy_ddls_ = shard_.ddls_of(t, snapshot_);
+  copy_schema_ = &keyspace_.tables()[t].schema_after(copy_ddls_);
+  const auto& schema = *copy_schema_;
   in_transaction_ = true;
   not_begun_[t] = false;
   append_event(out, binlogdata::BEGIN, 0, 0, {}, {});
@@ -489,7 +510,7 @@ void shard_stream::send_table_begin(byte_buffer& out) {
     field.set_table_name(wire_name(schema.name));
     append_event(out, binlogdata::FIELD, 0, 6, field.SerializeAsString(), {});
   } else {
-    append_field(out, t, 0, {});
+    append_field(out, schema, 0, {});
   }
   copy_head_.clear();
   copy_head_.text(1, wire_name(schema.name));
@@ -552,11 +573,9 @@ std::size_t shard_stream::append_generated_rows(byte_buffer& out) {
   std::size_t count = 0;
   std::size_t sent = 0;
   std::shared_lock lock(shard_.mutex());
-  char* const scratch = row_.reserve(definition.rows->max_size());
   std::string_view row;
   shard_.scan(t, snapshot_, after_id_, [&](std::int64_t id, std::uint32_t version) {
-    const char* const end = definition.rows->write(scratch, id, version, row_text::mysql);
-    row = {scratch, static_cast<std::size_t>(end - scratch)};
+    row = shard_.make_row(row_, t, copy_ddls_, id, version, row_text::mysql);
     append_copy_row(out, row);
     after_id_ = id;
     ++count;
@@ -566,7 +585,7 @@ std::size_t shard_stream::append_generated_rows(byte_buffer& out) {
   if (count > 0) {
     const auto values = read_row(row);
     byte_buffer key;
-    if (values) append_row(key, key_values(definition.schema, *values));
+    if (values) append_row(key, key_values(*copy_schema_, *values));
     last_key_row_ = std::string(key.view());
   }
   return count;
@@ -594,7 +613,7 @@ std::size_t shard_stream::append_recorded_rows(byte_buffer& out) {
 }
 
 void shard_stream::send_rows(byte_buffer& out) {
-  const auto& schema = keyspace_.tables()[plan_[plan_at_]].schema;
+  const auto& schema = *copy_schema_;
   if (!first_batch_) append_event(out, binlogdata::BEGIN, 0, 0, {}, {});
   in_transaction_ = true;
   const std::size_t count = keyspace_.recorded() ? append_recorded_rows(out) : append_generated_rows(out);

@@ -78,7 +78,9 @@ class shard_stream {
   std::size_t append_generated_rows(byte_buffer& out);
   std::size_t append_recorded_rows(byte_buffer& out);
   void append_copy_row(byte_buffer& out, std::string_view row);
-  void append_field(byte_buffer& out, std::size_t t, std::int64_t time_ns, std::string_view meta);
+  void append_field(byte_buffer& out, const table_schema& schema, std::int64_t time_ns,
+                    std::string_view meta);
+  void send_ddl(byte_buffer& out, const transaction& t, std::string_view meta);
   void append_event(byte_buffer& out, int type, std::int64_t time_ns, std::uint32_t payload_field,
                     std::string_view payload, std::string_view meta) const;
   /// Binlog events of this table are sent now.
@@ -121,6 +123,9 @@ class shard_stream {
   std::vector<std::size_t> plan_;
   std::size_t plan_at_ = 0;
   std::size_t snapshot_ = 0;
+  /// The table's columns in the snapshot; how many of its DDLs have led to them.
+  const table_schema* copy_schema_ = nullptr;
+  std::size_t copy_ddls_ = 0;
   bool first_batch_ = true;
   std::int64_t after_id_ = 0;
   std::size_t recorded_row_ = 0;

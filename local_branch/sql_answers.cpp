@@ -148,11 +148,13 @@ std::string key_of(const table_schema& schema, std::size_t number) {
   return "";
 }
 
-std::vector<const table*> sorted_tables(const keyspace& ks) {
-  std::vector<const table*> out;
-  for (const auto& t : ks.tables()) out.push_back(&t);
+/// Numbers of its tables, in the order of names.
+std::vector<std::size_t> sorted_tables(const keyspace& ks) {
+  std::vector<std::size_t> out;
+  const auto& tables = ks.tables();
+  for (std::size_t t = 0; t < tables.size(); ++t) out.push_back(t);
   std::sort(out.begin(), out.end(),
-            [](const table* a, const table* b) { return a->schema.name < b->schema.name; });
+            [&](std::size_t a, std::size_t b) { return tables[a].schema.name < tables[b].schema.name; });
   return out;
 }
 
@@ -308,7 +310,6 @@ mysql_reply sql_answers::rows_by_key(const std::string& target, const std::strin
     const auto number = ks.find_table(tokens[i++].value);
     if (!number || !ks.tables()[*number].rows)
       return refuse(1146, "42S02", "Table '" + tokens[i - 1].value + "' doesn't exist");
-    const auto& definition = ks.tables()[*number];
     if (!take("where") || !take("id") || !take("=")) return unsupported("where `id` = … is missing");
     const bool negative = take("-");
     std::int64_t id = 0;
@@ -321,25 +322,21 @@ mysql_reply sql_answers::rows_by_key(const std::string& target, const std::strin
     if (first) out.columns = names;
     if (names.size() != out.columns.size())
       return refuse(1222, "21000", "The used SELECT statements have a different number of columns");
+    std::shared_lock lock(at.where->mutex());
+    const std::size_t ddls = at.where->ddls_of(*number, at.where->log_size());
     std::vector<std::size_t> wanted;
     for (std::size_t n = 1; n < names.size(); ++n) {
-      const auto& columns = definition.schema.columns;
+      const auto& columns = ks.tables()[*number].schema_after(ddls).columns;
       const auto found =
           std::find_if(columns.begin(), columns.end(), [&](const column& c) { return c.name == names[n]; });
       if (found == columns.end())
         return refuse(1054, "42S22", "Unknown column '" + names[n] + "' in 'field list'");
       wanted.push_back(static_cast<std::size_t>(found - columns.begin()));
     }
-    std::optional<std::uint32_t> version;
-    {
-      std::shared_lock lock(at.where->mutex());
-      version = at.where->version_of(*number, id);
-    }
+    const std::optional<std::uint32_t> version = at.where->version_of(*number, id);
     if (!version) continue;
     byte_buffer buffer;
-    char* const begin = buffer.reserve(definition.rows->max_size());
-    const char* const row_end = definition.rows->write(begin, id, *version, row_text::mysql);
-    const auto values = read_row({begin, static_cast<std::size_t>(row_end - begin)});
+    const auto values = read_row(at.where->make_row(buffer, *number, ddls, id, *version, row_text::mysql));
     std::vector<cell> row{names.front()};
     for (const auto n : wanted) row.push_back((*values)[n]);
     out.rows.push_back(std::move(row));
@@ -383,21 +380,22 @@ mysql_reply sql_answers::from_information_schema(const std::string& sql) const {
   if (!tables && !of_columns && !statistics) return unsupported("tables, columns and statistics only");
   std::vector<record> records;
   if (ks != nullptr) {
-    for (const table* t : sorted_tables(*ks)) {
+    for (const std::size_t t : sorted_tables(*ks)) {
+      const table_schema& schema = ks->schema_now(t);
       record of_table;
-      put_table(of_table, *ks, *t);
+      put_table(of_table, *ks, ks->tables()[t]);
       if (statistics) {
-        if (t->schema.kind == table_kind::view) continue;
+        if (schema.kind == table_kind::view) continue;
         // As MySQL sorts them: by the names of the keys.
         std::map<std::string, std::pair<bool, std::vector<std::size_t>>> keys;
-        if (!t->schema.primary_key.empty()) keys["PRIMARY"] = {true, t->schema.primary_key};
-        for (const auto& index : t->schema.indexes) keys[index.name] = {index.unique, index.columns};
+        if (!schema.primary_key.empty()) keys["PRIMARY"] = {true, schema.primary_key};
+        for (const auto& index : schema.indexes) keys[index.name] = {index.unique, index.columns};
         for (const auto& [name, key] : keys)
-          put_index(records, of_table, t->schema, name, key.first, key.second);
+          put_index(records, of_table, schema, name, key.first, key.second);
       } else if (of_columns) {
-        for (std::size_t i = 0; i < t->schema.columns.size(); ++i) {
+        for (std::size_t i = 0; i < schema.columns.size(); ++i) {
           record r = of_table;
-          put_column(r, t->schema, i);
+          put_column(r, schema, i);
           records.push_back(std::move(r));
         }
       } else {

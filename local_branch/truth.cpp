@@ -143,14 +143,13 @@ void write_truth(const branch& source, std::ostream& out) {
       std::shared_lock lock(s->mutex());
       for (std::size_t t = 0; t < ks->tables().size(); ++t) {
         const auto& definition = ks->tables()[t];
-        line_writer lines(out, *s, definition.schema);
+        const std::size_t ddls = s->ddls_of(t, s->log_size());
+        line_writer lines(out, *s, definition.schema_after(ddls));
         if (ks->recorded()) {
           for (const auto& [key, row] : fold(*s, t)) lines.write(row);
         } else if (definition.rows) {
           s->scan(t, std::numeric_limits<std::size_t>::max(), 0, [&](std::int64_t id, std::uint32_t version) {
-            char* const at = buffer.reserve(definition.rows->max_size());
-            char* const end = definition.rows->write(at, id, version, row_text::mysql);
-            lines.write({at, static_cast<std::size_t>(end - at)});
+            lines.write(s->make_row(buffer, t, ddls, id, version, row_text::mysql));
             return true;
           });
         }

@@ -545,3 +545,164 @@ TEST_CASE("purged binary logs bring heartbeats, then CANCELED; the MySQL port te
   CHECK(told.rows[0][0] == s.sources()[0] + ":1-2");
   CHECK(told.rows[0][1] == s.sources()[0] + ":1-3");
 }
+
+// -- DDL
+// -----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Columns of the last FIELD event, joined by commas; "" when there is none.
+std::string columns_of(const grammar::responses& all) {
+  std::string out;
+  for (const auto& response : all) {
+    for (const auto& event : response.events()) {
+      if (event.type() != binlogdata::FIELD) continue;
+      out.clear();
+      for (const auto& field : event.field_event().fields())
+        out += (out.empty() ? "" : ",") + field.name();
+    }
+  }
+  return out;
+}
+
+/// The types of all events; of a DDL its statement.
+std::string events_of(const grammar::responses& all) {
+  std::string out;
+  for (const auto& response : all)
+    for (const auto& event : response.events())
+      out += (out.empty() ? "" : " ") + (event.type() == binlogdata::DDL
+                                             ? "(" + event.statement() + ")"
+                                             : binlogdata::VEventType_Name(event.type()));
+  return out;
+}
+
+/// The values of the after image of the last row change.
+row_values last_row(const grammar::responses& all) {
+  row_values out;
+  for (const auto& response : all)
+    for (const auto& event : response.events())
+      for (const auto& change : event.row_event().row_changes())
+        out = read_row(change.after().SerializeAsString()).value_or(row_values());
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("a ddl changes the columns of what is written and copied from then on, and of nothing before") {
+  branch b(4);
+  keyspace& ks = *b.add("k", std::size_t{1});
+  ks.add_sbtest_tables(2, 50);
+  const auto faults = inject(
+      b,
+      "{\"do\":\"ddl\",\"table\":\"sbtest1\",\"add\":\"extra int\",\"rows\":0}\n"
+      "{\"do\":\"ddl\",\"table\":\"sbtest1\",\"drop\":\"k\",\"rows\":1}\n"
+      "{\"do\":\"ddl\",\"table\":\"sbtest1\",\"rename\":[\"pad\",\"note\"],\"rows\":2}");
+  shard& s = *ks.shards()[0];
+  std::vector<bool> had;
+  const auto write = [&](std::int64_t id) { s.write(1, [&](shard::writer& w) { w.update(0, id); }); };
+  driver call(b, copy_request("k", {"-"}, {"sbtest1"}));
+  driver other(b, copy_request("k", {"-"}, {"sbtest2"}));
+  CHECK(columns_of(call.take()) == "id,k,c,pad");
+  folder have;
+  other.take();
+  driver before(b, copy_request("k", {"-"}, {"sbtest1"}));
+  have.take(before.take());
+
+  write(1);
+  faults->next(view_of("-", 0), had);
+  write(2);
+  const auto added = call.take();
+  CHECK(events_of(added) ==
+        "BEGIN FIELD ROW VGTID COMMIT VGTID (alter table `sbtest1` add column `extra` int) "
+        "BEGIN FIELD ROW VGTID COMMIT");
+  CHECK(columns_of(added) == "id,k,c,pad,extra");
+  REQUIRE(last_row(added).size() == 5);
+  CHECK(last_row(added)[4]);
+  CHECK(events_of(other.take()) == "BEGIN VGTID COMMIT VGTID OTHER BEGIN VGTID COMMIT");
+
+  faults->next(view_of("-", 1), had);
+  write(1);
+  CHECK(columns_of(call.take()) == "id,c,pad,extra");
+  faults->next(view_of("-", 2), had);
+  const sql_answers answers(b, {1});
+  const auto columns = std::get<mysql_result>(
+      answers.answer("k",
+                     "select column_name from information_schema.columns where table_schema = 'k' "
+                     "and table_name = 'sbtest1'"));
+  std::string names;
+  for (const auto& row : columns.rows) names += (names.empty() ? "" : ",") + row[0].value_or("");
+  CHECK(names == "id,c,note,extra");
+
+  SUBCASE("read later, every transaction has the columns of its time") {
+    driver late(b, resume(ks, have.vgtid));
+    CHECK(columns_of(late.take(1)) == "id,k,c,pad");
+  }
+  SUBCASE("a copy has the columns of now; the new one is null where nobody has written since") {
+    folder copied;
+    driver fresh(b, copy_request("k", {"-"}, {"sbtest1", "sbtest2"}));
+    const auto sent = fresh.take();
+    copied.take(sent);
+    CHECK(copied.rows == truth_of(ks));
+    const auto value = [&](const char* id) {
+      return read_row(copied.rows.at(std::string("-/sbtest1/") + id)).value().at(3);
+    };
+    CHECK(value("1"));
+    CHECK(value("2"));
+    CHECK_FALSE(value("3"));
+  }
+}
+
+TEST_CASE("the shards of a reshard have the columns of those that they replace") {
+  branch b(4);
+  keyspace& ks = *b.add("k", std::size_t{1});
+  ks.add_sbtest_tables(1, 50);
+  const auto faults = inject(
+      b,
+      "{\"do\":\"ddl\",\"table\":\"sbtest1\",\"add\":\"extra varchar(9)\",\"rows\":0}\n"
+      "{\"do\":\"reshard\",\"from\":[\"-\"],\"to\":[\"-80\",\"80-\"],\"rows\":1}");
+  shard& s = *ks.shards()[0];
+  std::vector<bool> had;
+  driver call(b, copy_request("k", {"-"}, {"sbtest1"}));
+  call.take();
+  faults->next(view_of("-", 0), had);
+  for (std::int64_t id = 1; id <= 9; ++id) s.write(1, [&](shard::writer& w) { w.update(0, id); });
+  call.take();
+  faults->next(view_of("-", 1), had);
+  for (shard* born : ks.serving_shards())
+    born->write(1, [&](shard::writer& w) { w.update(0, born->next_id(0)); });
+  CHECK(columns_of(call.take()) == "id,k,c,pad,extra");
+  driver fresh(b, copy_request("k", {"-80", "80-"}, {"sbtest1"}));
+  folder copied;
+  copied.take(fresh.take());
+  std::size_t values = 0;
+  for (const auto& [key, row] : copied.rows) values += read_row(row).value().at(4) ? 1 : 0;
+  CHECK(copied.rows.size() == 50);
+  CHECK(values == 9);
+}
+
+TEST_CASE("a ddl that cannot be is refused with its line") {
+  const auto problem = [](const std::string& line) {
+    branch b(1);
+    b.add("k", std::size_t{1})->add_sbtest_tables(1, 10);
+    auto parsed = parse_faults(line);
+    if (!parsed.problems.empty()) return parsed.problems.front();
+    auto made = fault_injector::make(b, std::move(parsed.faults), {});
+    return made ? std::string() : made.error().message;
+  };
+  const auto ddl = [&](const std::string& what) {
+    return problem("{\"do\":\"ddl\",\"table\":\"sbtest1\"," + what + "}");
+  };
+  CHECK(ddl("\"add\":\"x bigint\"").empty());
+  CHECK(ddl("\"rename\":[\"pad\",\"note\"]").empty());
+  CHECK(ddl("\"add\":\"x blob\"").find("int, bigint or varchar(N)") != std::string::npos);
+  CHECK(ddl("\"add\":\"pad int\"").find("already") != std::string::npos);
+  CHECK(ddl("\"drop\":\"id\"").find("its key") != std::string::npos);
+  CHECK(ddl("\"drop\":\"x\"").find("no column x") != std::string::npos);
+  CHECK(ddl("\"rename\":[\"pad\",\"c\"]").find("cannot have the name") != std::string::npos);
+  CHECK(ddl("\"rename\":[\"pad\"]").find("line 1") == 0);
+  CHECK(ddl("\"drop\":\"c\",\"add\":\"x int\"").find("one of") != std::string::npos);
+  CHECK(ddl("\"drop\":\"c\",\"repeat\":2").find("once") != std::string::npos);
+  CHECK(problem("{\"do\":\"ddl\",\"drop\":\"c\"}").find("needs \"table\"") != std::string::npos);
+  CHECK(problem("{\"do\":\"ddl\",\"table\":\"none\",\"drop\":\"c\"}").find("no table none") !=
+        std::string::npos);
+}

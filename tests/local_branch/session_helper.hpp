@@ -113,10 +113,10 @@ inline std::map<std::string, std::string> truth_of(const psource::local_branch::
     std::shared_lock lock(s->mutex());
     for (std::size_t t = 0; t < ks.tables().size(); ++t) {
       const auto& table = ks.tables()[t];
+      const std::size_t ddls = s->ddls_of(t, s->log_size());
       s->scan(t, s->log_size(), 0, [&](std::int64_t id, std::uint32_t version) {
-        char* const at = buffer.reserve(table.rows->max_size());
-        char* const end = table.rows->write(at, id, version, psource::local_branch::row_text::mysql);
-        out[s->name() + "/" + table.schema.name + "/" + std::to_string(id)] = std::string(at, end);
+        out[s->name() + "/" + table.schema.name + "/" + std::to_string(id)] =
+            s->make_row(buffer, t, ddls, id, version, psource::local_branch::row_text::mysql);
         return true;
       });
     }
