@@ -751,3 +751,93 @@ TEST_CASE("in a call of several shards a transaction moves the cursors of its ow
   CHECK(d.out.moves[0].shard == shard_name("80-"));
   CHECK(d.out.moves[0].cursor.position == server + "1-6");
 }
+
+namespace {
+
+/// A FIELD event of the table "t" with columns of these names and types (bigint or varchar(20)).
+void columns(event_script& script, const std::vector<std::pair<std::string, std::string>>& named) {
+  script.field("t");
+  auto* event = script.last()->mutable_field_event();
+  const query::Field id = event->fields(0);
+  const query::Field v = event->fields(1);
+  event->clear_fields();
+  for (const auto& [name, type] : named) {
+    auto* field = event->add_fields();
+    *field = type == "bigint" ? id : v;
+    field->set_name(name);
+    if (name != "id") field->set_flags(0);
+  }
+}
+
+/// What a stream with the columns id and v delivers of one row before a DDL and one behind it. All texts that the
+/// session had to say are in `warnings`.
+std::string across_a_ddl(const std::vector<std::pair<std::string, std::string>>& changed, const row_values& row,
+                         std::vector<std::string>& warnings) {
+  driver d(catch_up_spec(server + "1-5", server + "1-8"));
+  event_script script;
+  script.begin(1).field("t").insert("t", "1", "a", 1).vgtid(server + "1-6").commit(1);
+  script.vgtid(server + "1-7").ddl().begin(2);
+  columns(script, changed);
+  script.row("t", std::nullopt, row, 2).vgtid(server + "1-8").commit(2);
+  d.session.feed(buffer(script.take()));
+  REQUIRE(*d.session.pump(d.out) == pump_result::finished);
+  warnings = d.out.warnings;
+  const std::string lines(d.out.lines.view());
+  CHECK(d.cursor().position == server + "1-8");
+  const auto second = lines.find('\n') + 1;
+  CHECK(told(lines.substr(0, second)) == "1=a");
+  const auto data = lines.find("\"data\":{", second) + 8;
+  return lines.substr(data, lines.find(",\"_ab_cdc", data) - data);
+}
+
+}  // namespace
+
+TEST_CASE("a column added in the middle of a stream is left out with a warning") {
+  std::vector<std::string> warnings;
+  CHECK(across_a_ddl({{"id", "bigint"}, {"v", "varchar(20)"}, {"extra", "bigint"}}, {"2", "b", "7"}, warnings) ==
+        R"("id":2,"v":"b")");
+  REQUIRE(warnings.size() == 1);
+  CHECK(warnings[0].find("Not delivered: extra.") != std::string::npos);
+  // In the first place, so that the others move on.
+  CHECK(across_a_ddl({{"extra", "bigint"}, {"id", "bigint"}, {"v", "varchar(20)"}}, {"7", "2", "b"}, warnings) ==
+        R"("id":2,"v":"b")");
+}
+
+TEST_CASE("a column dropped in the middle of a stream is absent from then on, with a warning") {
+  std::vector<std::string> warnings;
+  CHECK(across_a_ddl({{"id", "bigint"}}, {"2"}, warnings) == R"("id":2)");
+  REQUIRE(warnings.size() == 1);
+  CHECK(warnings[0].find("no longer has: v.") != std::string::npos);
+}
+
+TEST_CASE("a column renamed in the middle of a stream is lost under its old name and left out under the new one") {
+  std::vector<std::string> warnings;
+  CHECK(across_a_ddl({{"id", "bigint"}, {"w", "varchar(20)"}}, {"2", "b"}, warnings) == R"("id":2)");
+  REQUIRE(warnings.size() == 2);
+  CHECK(warnings[0].find("Not delivered: w.") != std::string::npos);
+  CHECK(warnings[1].find("no longer has: v.") != std::string::npos);
+}
+
+TEST_CASE("columns that change places in the middle of a stream keep their values") {
+  std::vector<std::string> warnings;
+  CHECK(across_a_ddl({{"v", "varchar(20)"}, {"id", "bigint"}}, {"b", "2"}, warnings) == R"("v":"b","id":2)");
+  CHECK(warnings.empty());
+}
+
+TEST_CASE("a column whose type changes in the middle of a stream is delivered as the new type has it") {
+  std::vector<std::string> warnings;
+  CHECK(across_a_ddl({{"id", "bigint"}, {"v", "bigint"}}, {"2", "7"}, warnings) == R"("id":2,"v":7)");
+}
+
+TEST_CASE("columns named \"@1\" in the middle of a stream end it with schema_incompatible, behind what came before") {
+  driver d(catch_up_spec(server + "1-5", server + "1-8"));
+  event_script script;
+  script.begin(1).field("t").insert("t", "1", "a", 1).vgtid(server + "1-6").commit(1).begin(2);
+  columns(script, {{"@1", "bigint"}, {"@2", "varchar(20)"}});
+  script.row("t", std::nullopt, row_values{"2", "b"}, 2).vgtid(server + "1-7").commit(2);
+  const auto refused = d.give(script.take());
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == error_code::schema_incompatible);
+  CHECK(told(d.take_lines()) == "1=a");
+  CHECK(d.cursor().position == server + "1-6");
+}
