@@ -107,6 +107,20 @@ class SchemaChanges(FaultTest):
         truth = self.read_all(branch, connector, configured, transcripts)
         self.assertEqual("", difference(only(fold(transcripts), ["id", "k", "c", "pad", "extra"]), truth))
 
+    def test_a_column_that_only_one_shard_has_yet(self):
+        """As while a change rolls over the shards: each shard's rows have its own columns."""
+        branch, _, _, transcripts = self.altered({"add": "extra int", "shard": "-80"})
+        self.change_between_syncs(branch)
+        connector, configured = self.refreshed(branch)
+        transcripts.append(connector.read(configured, transcripts[0].state_file()))
+        warnings = self.warnings(transcripts[1], LOST)
+        self.assertEqual(1, len(warnings), transcripts[1].explain())
+        self.assertIn("extra", warnings[0])
+        truth = self.read_all(branch, connector, configured, transcripts)
+        self.assertEqual({4, 5}, {len(row) for row in truth[STREAM].values()})
+        columns = ["id", "k", "c", "pad", "extra"]
+        self.assertEqual("", difference(only(fold(transcripts), columns), only(truth, columns)))
+
     # -- a column that is dropped
 
     def dropped_with_the_old_catalog(self, change):
