@@ -78,7 +78,27 @@ def shard_names(count):
     return [f"{low}-{high}" for low, high in zip(bounds, bounds[1:])]
 
 
-class Branch:
+class Server:
+    """A program that runs until the end of its `with`, and tells its ports in its first line."""
+
+    def __init__(self, command):
+        self.command = [str(part) for part in command]
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(f"it did not start: {' '.join(self.command)}")
+        self.told = json.loads(line)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+class Branch(Server):
     """A running local-branch with one keyspace."""
 
     def __init__(self, programs, shards, rows, tables=1, arguments=(), tls=None, only=None):
@@ -91,21 +111,9 @@ class Branch:
         command = [programs.local_branch, "--keyspace", f"{KEYSPACE}:{shards}", "--tables", tables, "--rows", rows]
         if tls:
             command += ["--tls-cert", tls / "cert.pem", "--tls-key", tls / "key.pem"]
-        self.command = [str(part) for part in [*command, *arguments]]
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        line = self.process.stdout.readline()
-        if not line:
-            raise Failed(f"local-branch did not start: {' '.join(self.command)}")
-        self.ports = json.loads(line)
+        super().__init__([*command, *arguments])
+        self.ports = self.told
         self.streams = shards * tables
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait()
-        self.process.stdout.close()
 
     def cpu(self):
         return cpu_of(self.process.pid)
@@ -199,25 +207,14 @@ def run(command, branch=None, stdout=subprocess.DEVNULL):
     )
 
 
-class LongLine:
+class LongLine(Server):
     """A delaying proxy before a branch's VStream port."""
 
     def __init__(self, branch, round_trip_ms):
         command = [branch.programs.build / "bin" / "delaying_proxy", "--to", branch.ports["grpc_port"]]
         command += ["--round-trip-ms", round_trip_ms]
-        self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        line = self.process.stdout.readline()
-        if not line:
-            raise Failed("delaying_proxy did not start")
-        self.port = json.loads(line)["port"]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        self.process.wait()
-        self.process.stdout.close()
+        super().__init__(command)
+        self.port = self.told["port"]
 
 
 class Reading:

@@ -31,6 +31,10 @@ std::string names_of(const std::vector<shard_name>& shards) {
   return join(names, ", ");
 }
 
+shard_cursor cursor_of(const saved_shard& saved) {
+  return {saved.cursor.position, saved.cursor.last_known_pk, saved.cdc_cursor.value_or(0), saved.since};
+}
+
 session_spec call_for(const plan_input& input, stream_kind kind, const keyspace_name& keyspace) {
   session_spec spec;
   spec.kind = kind;
@@ -191,9 +195,7 @@ void planner::keep_saved_cursors(planned_stream& stream) {
   const auto* state = saved(stream.id);
   // What a full refresh left is no position to catch up from, and must not be given back as one.
   if (state == nullptr || state->full_refresh) return;
-  for (const auto& [shard, entry] : state->shards)
-    stream.ledger.cursors[shard] = {entry.cursor.position, entry.cursor.last_known_pk, entry.cdc_cursor.value_or(0),
-                                    entry.since};
+  for (const auto& [shard, entry] : state->shards) stream.ledger.cursors[shard] = cursor_of(entry);
 }
 
 void planner::plan_full_refresh(planned_stream& stream, const configured_stream& configured) {
@@ -268,7 +270,7 @@ void planner::plan_incremental(planned_stream& stream) {
 }
 
 void planner::plan_shard(planned_stream& stream, const shard_name& shard, const saved_shard& saved) {
-  shard_cursor cursor{saved.cursor.position, saved.cursor.last_known_pk, saved.cdc_cursor.value_or(0), saved.since};
+  shard_cursor cursor = cursor_of(saved);
   if (cursor.position.empty() || (!cursor.lastpk.empty() && (!saved.cdc_cursor || !stream.table.resumable))) {
     if (saved.cdc_cursor && !cursor.position.empty()) cursor.since = cursor.position;
     if (!cursor.lastpk.empty())

@@ -16,6 +16,8 @@ constexpr unsigned most_rounds = 5;
 
 const char* const lost_advice =
     " Use \"Refresh and remove records\" for this stream, or set invalid_cdc_cursor_position_behavior to \"Re-sync data\".";
+const char* const goes_on_next_time = " The next sync goes on with the shards that serve then.";
+
 // Catch-ups do, and copies that have begun: they bring the changes since then, too.
 bool reads_changes(stream_kind kind, const session_table& table) {
   if (kind != stream_kind::copy) return kind == stream_kind::catch_up;
@@ -23,7 +25,13 @@ bool reads_changes(stream_kind kind, const session_table& table) {
                      [](const auto& entry) { return !entry.second.lastpk.empty() && !entry.second.position.empty(); });
 }
 
-const char* const goes_on_next_time = " The next sync goes on with the shards that serve then.";
+// Shards with nothing to read stand where the state says; the others settle when their streams end.
+std::map<shard_name, shard_cursor> settled_in(const ledger_stream& ledger) {
+  std::map<shard_name, shard_cursor> settled;
+  for (const auto& [shard, cursor] : ledger.cursors)
+    if (!cursor.position.empty() && cursor.lastpk.empty()) settled[shard] = cursor;
+  return settled;
+}
 }  // namespace
 
 sync_schedule::sync_schedule(sync_plan& plan, schedule_limits limits) : limits_(limits) {
@@ -31,9 +39,7 @@ sync_schedule::sync_schedule(sync_plan& plan, schedule_limits limits) : limits_(
     accounts_[i] = {};
     if (plan.streams[i].mode == sync_mode::incremental && plan.streams[i].table.shape) {
       accounts_[i].table = plan.streams[i].table;
-      // Shards with nothing to read stand where the state says; the others settle when their streams end.
-      for (const auto& [shard, cursor] : plan.streams[i].ledger.cursors)
-        if (!cursor.position.empty() && cursor.lastpk.empty()) accounts_[i].settled[shard] = cursor;
+      accounts_[i].settled = settled_in(plan.streams[i].ledger);
     }
     if (plan.streams[i].problem) {
       failures_.push_back(*plan.streams[i].problem);
@@ -217,10 +223,8 @@ void sync_schedule::adopt(sync_plan& plan) {
     stream_account& account = accounts_[planned.table.stream];
     account.unplanned.clear();
     account.set_aside_because.reset();
-    account.settled.clear();
+    account.settled = settled_in(planned.ledger);
     ++account.rounds;
-    for (const auto& [shard, cursor] : planned.ledger.cursors)
-      if (!cursor.position.empty() && cursor.lastpk.empty()) account.settled[shard] = cursor;
     if (planned.problem) fail_table(planned.table, *planned.problem);
   }
   for (auto& spec : plan.catch_ups) enqueue(std::move(spec));
@@ -326,17 +330,16 @@ void sync_schedule::finished(task_id id, std::vector<session_table> tables) {
 // The same table of one of the call's shards, copied from the start.
 session_spec sync_schedule::copy_of(const session_spec& from, const session_table& table, const shard_name& shard,
                                     shard_cursor cursor) {
-  session_spec copy = from;
+  session_spec copy;
   copy.kind = from.kind == stream_kind::full_copy ? stream_kind::full_copy : stream_kind::copy;
+  copy.keyspace = from.keyspace;
+  copy.tablet = from.tablet;
+  copy.cells = from.cells;
+  copy.stop_commit_seconds = from.stop_commit_seconds;
+  copy.wanted = from.wanted;
   copy.shards = {shard};
-  copy.old_shards.clear();
-  copy.replaces.clear();
-  copy.replacements.clear();
   // The other shards of the call are none of its business.
-  copy.stops.clear();
   if (const auto stop = from.stops.find(shard); stop != from.stops.end()) copy.stops.insert(*stop);
-  copy.journals_before_seconds.reset();
-  copy.additional = false;
   copy.settles_at_since = !cursor.since.empty();
   session_table own = table;
   own.uncopied = false;
