@@ -20,7 +20,7 @@ void walk(const row_view& row, walked& seen) {
   while (values.next()) seen.bytes += values.value().size();
 }
 
-/// Every event, every row, every value.
+/// Every event, every row, every value, as a session walks them.
 walked walk(const std::vector<std::string>& responses) {
   walked seen;
   for (const auto& response : responses) {
@@ -30,7 +30,7 @@ walked walk(const std::vector<std::string>& responses) {
       if (event.type != event_type::row) continue;
       row_event_reader rows(event.row_event);
       row_change_view change;
-      while (rows.next(change)) {
+      while (rows.next(change) || events.next_alike(change)) {
         ++seen.rows;
         walk(change.before, seen);
         walk(change.after, seen);

@@ -15,9 +15,6 @@ namespace {
 
 constexpr std::size_t no_table = static_cast<std::size_t>(-1);
 
-// Room that a record needs besides its values: names, envelope, CDC columns.
-constexpr std::size_t record_overhead = 2048;
-
 // MySQL writes binlog times in whole seconds. A delete sorts before the other changes of its second, so that a row that
 // moves between two shards within it does not end up deleted.
 constexpr std::int64_t micros_per_second = 1'000'000;
@@ -90,7 +87,6 @@ stream_request stream_session::begin_attempt() {
   response_.reset();
   events_ = {};
   in_rows_ = false;
-  rows_before_ = {};
   has_change_ = false;
   lookup_answered_ = false;
   heard_ = false;
@@ -133,7 +129,6 @@ stream_request stream_session::begin_attempt() {
 }
 
 void stream_session::feed(response_buffer response) {
-  rows_before_ = {};
   response_ = std::move(response);
   events_ = event_reader(*response_);
   emitted_at_ = std::max(emitted_at_, clock_->wall_milliseconds());
@@ -150,7 +145,6 @@ result<pump_result> stream_session::pump(batch& out) {
       in_rows_ = false;
     }
     if (!response_ || !events_.next(event_)) break;
-    if (goes_on_with_rows(event_)) continue;
     auto step = take_event(event_, out);
     if (!step) return fail(std::move(step.error()));
     if (*step) return **step;
@@ -361,21 +355,6 @@ result<void> stream_session::take_fields(const raw_event& event, batch& out) {
   return {};
 }
 
-// A row event like the one before: what start_rows() found out still holds.
-bool stream_session::goes_on_with_rows(const raw_event& event) {
-  if (rows_before_.data() == nullptr) return false;
-  if (events_.only_rows_differ()) {
-    rows_ = row_event_reader(event.row_event);
-    if (rows_.table_name() == rows_before_) {
-      in_rows_ = true;
-      has_change_ = false;
-      return true;
-    }
-  }
-  rows_before_ = {};
-  return false;
-}
-
 result<void> stream_session::start_rows(const raw_event& event) {
   rows_ = row_event_reader(event.row_event);
   // Without its name it would count as another table's, and be left out.
@@ -421,17 +400,33 @@ result<void> stream_session::start_rows(const raw_event& event) {
     rows_shard_->position.reset();
     settle_cursors(*rows_shard_, true);
   }
-  // With metadata each event may have a position of its own.
-  if (!spec_.tables[rows_table_].encoder.include_metadata)
-    rows_before_ = rows_.table_name();
+  rows_context_ = {};
+  rows_context_.emitted_at_ms = emitted_at_;
+  rows_context_.position = row_position_;
+  rows_context_.extracted_at_ns = emitted_at_ * 1'000'000;
+  rows_context_.updated_at_micros = event.timestamp * micros_per_second;
   in_rows_ = true;
   has_change_ = false;
   return {};
 }
 
+// Also those of the events behind this one that are like it: what start_rows() found out holds for them.
+bool stream_session::next_change() { return rows_.next(change_) || (rows_.ok() && events_.next_alike(change_)); }
+
 result<pump_result> stream_session::take_rows(batch& out) {
+  auto step = take_changes(out);
+  if (records_ == 0) return step;
+  rows_shard_->tables[rows_table_].dirty = true;
+  moved_ = true;
+  out.count(spec_.tables[rows_table_].stream, std::exchange(records_, 0));
+  out.newest_commit_seconds = std::max(out.newest_commit_seconds, event_.timestamp);
+  return step;
+}
+
+result<pump_result> stream_session::take_changes(batch& out) {
+  record_encoder& encoder = *rows_shard_->tables[rows_table_].encoder;
   for (;;) {
-    if (!has_change_ && !rows_.next(change_)) {
+    if (!has_change_ && !next_change()) {
       if (!rows_.ok())
         return fail(error_code::response_malformed, "A ROW event of " +
                                                         spec_.tables[rows_table_].shape->id.to_string() +
@@ -450,7 +445,7 @@ result<pump_result> stream_session::take_rows(batch& out) {
       whole = &looked_up_[next_looked_up_];
       if (*whole) size += (*whole)->values.size();
     }
-    if (!out.lines.empty() && out.lines.size() + 2 * size + record_overhead > batch::capacity)
+    if (!out.lines.empty() && out.lines.size() + 2 * size + encoder.room() > batch::capacity)
       return pump_result::batch_full;
     auto taken = take_change(change_, whole, out);
     if (!taken) return fail(std::move(taken.error()));
@@ -534,13 +529,9 @@ result<void> stream_session::begin_snapshot() {
 }
 
 result<void> stream_session::append(const row_view& row, bool deleted, bool as_copied, batch& out) {
-  session_table& table = spec_.tables[rows_table_];
   slot& target = rows_shard_->tables[rows_table_];
   shard_cursor& cursor = *rows_cursor_;
-  record_context context;
-  context.emitted_at_ms = emitted_at_;
-  context.position = row_position_;
-  context.extracted_at_ns = emitted_at_ * 1'000'000;
+  record_context& context = rows_context_;
   context.copied = as_copied;
   context.deleted = deleted;
   if (event_.timestamp == 0) {
@@ -549,21 +540,16 @@ result<void> stream_session::append(const row_view& row, bool deleted, bool as_c
     context.cdc_cursor = std::max(target.snapshot_cursor, cursor.cdc_cursor);
     context.updated_at_micros = target.snapshot_cursor;
   } else {
-    const std::int64_t commit = event_.timestamp * micros_per_second;
-    context.cdc_cursor = std::max(cursor.cdc_cursor + 1, commit + (deleted ? 0 : change_offset));
-    context.updated_at_micros = commit;
-    out.newest_commit_seconds = std::max(out.newest_commit_seconds, event_.timestamp);
+    context.cdc_cursor = std::max(cursor.cdc_cursor + 1, context.updated_at_micros + (deleted ? 0 : change_offset));
   }
   context.sequence = ++sequence_;
   auto appended = target.encoder->append_record(out.lines, row, context);
   if (!appended) {
-    if (!appended.error().stream) appended.error().stream = table.shape->id;
+    if (!appended.error().stream) appended.error().stream = spec_.tables[rows_table_].shape->id;
     return appended;
   }
   cursor.cdc_cursor = context.cdc_cursor;
-  target.dirty = true;
-  moved_ = true;
-  out.count(table.stream, 1);
+  ++records_;
   return {};
 }
 

@@ -180,8 +180,9 @@ class stream_session {
   result<std::optional<pump_result>> take_event(const raw_event& event, batch& out);
   result<void> take_fields(const raw_event& event, batch& out);
   result<void> start_rows(const raw_event& event);
-  bool goes_on_with_rows(const raw_event& event);
   result<pump_result> take_rows(batch& out);
+  result<pump_result> take_changes(batch& out);
+  bool next_change();
   result<void> begin_snapshot();
   result<void> append(const row_view& row, bool deleted, bool as_copied, batch& out);
   result<void> take_change(const row_change_view& change, const std::optional<looked_up_row>* whole, batch& out);
@@ -226,11 +227,11 @@ class stream_session {
   shard_cursor* rows_cursor_ = nullptr;
   row_change_view change_;
   bool has_change_ = false;
+  // What all records of the event say, and of those that are alike.
+  record_context rows_context_;
   std::string row_position_;
-
-  // The table's name in the event before, a view into the response, when that event was one of rows that are wanted. A
-  // copy sends each row in an event of its own; while all else stays the same, nothing has to be looked up again.
-  std::string_view rows_before_;
+  // Records of this take_rows().
+  std::uint64_t records_ = 0;
 
   // Incomplete changes of the ROW event under way, and what the database said their rows are now.
   row_lookup lookup_;

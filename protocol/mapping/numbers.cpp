@@ -10,44 +10,7 @@
 namespace psource {
 namespace {
 
-bool is_digit(char c) { return static_cast<unsigned char>(c - '0') < 10; }
-
-constexpr std::size_t most_integer_digits = 20;  // 18446744073709551615
-
-/// Nothing, when all bytes of the word are digits.
-template <class Word>
-Word no_digits(Word word) {
-  constexpr Word ones = static_cast<Word>(0x0101010101010101u);
-  const Word values = word ^ (ones * '0');
-  // Above 9, adding 6 reaches the upper half of the byte.
-  return (values | (values + ones * 6)) & (ones * 0xF0);
-}
-
-/// Copies a word from one place of both texts and tells what is no digit in it.
-template <class Word>
-Word copy_word(char* to, const char* from, std::size_t at) {
-  Word word = 0;
-  std::memcpy(&word, from + at, sizeof word);
-  std::memcpy(to + at, &word, sizeof word);
-  return no_digits(word);
-}
-
-/// Copies at most most_integer_digits bytes; false when one of them is no digit. In words that may overlap.
-bool copy_digits(char* to, const char* from, std::size_t size) {
-  if (size >= 8) {
-    std::uint64_t bad = copy_word<std::uint64_t>(to, from, 0) | copy_word<std::uint64_t>(to, from, size - 8);
-    if (size > 16) bad |= copy_word<std::uint64_t>(to, from, 8);
-    return bad == 0;
-  }
-  if (size >= 4)
-    return (copy_word<std::uint32_t>(to, from, 0) | copy_word<std::uint32_t>(to, from, size - 4)) == 0;
-  bool good = true;
-  for (std::size_t at = 0; at < size; ++at) {
-    good = good && is_digit(from[at]);
-    to[at] = from[at];
-  }
-  return good;
-}
+using digits::is_digit;
 
 template <class Float>
 void append_shortest(text_buffer& out, Float value) {
@@ -84,18 +47,9 @@ outcome append_float_text(text_buffer& out, std::string_view text) {
 }  // namespace
 
 outcome append_integer(text_buffer& out, std::string_view text) {
-  const char* from = text.data();
-  const char* const end = from + text.size();
-  const bool negative = from != end && *from == '-';
-  if (negative) ++from;
-  if (from == end) return outcome::impossible;
-  while (from + 1 != end && *from == '0') ++from;
-  const auto count = static_cast<std::size_t>(end - from);
-  if (count > most_integer_digits) return outcome::impossible;
-  char* to = out.reserve(count + 1);
-  if (negative && !(count == 1 && *from == '0')) *to++ = '-';
-  if (!copy_digits(to, from, count)) return outcome::impossible;
-  out.finish(to + count);
+  char* const end = write_integer(out.reserve(text.size()), text);
+  if (end == nullptr) return outcome::impossible;
+  out.finish(end);
   return outcome::exact;
 }
 

@@ -15,6 +15,7 @@
 #include "protocol/mapping/json_string.hpp"
 #include "protocol/mapping/json_text.hpp"
 #include "protocol/mapping/numbers.hpp"
+#include "protocol/mapping/plain_text.hpp"
 #include "protocol/mapping/text_buffer.hpp"
 #include "protocol/mapping/wkt.hpp"
 
@@ -24,15 +25,30 @@ namespace {
 constexpr std::size_t most_columns = 4096;  // MySQL's own limit
 constexpr std::size_t largest_kept_buffer = std::size_t{1} << 20;
 constexpr std::uint32_t key_flag = 2;
-constexpr std::size_t short_prefix = 32;
+constexpr std::size_t short_prefix = 48;
+constexpr std::string_view line_end = "}}\n";
+/// The CDC columns with their values, and the line's end.
+constexpr std::size_t largest_tail = 256;
 
-/// What is compiled for one column of the FIELD event.
-struct column_plan {
-  /// `,"name":` (the first one without the comma), followed by zeros up to short_prefix at least, so that a
-  /// short one is copied in one go. Empty memory for columns that are not delivered.
-  std::string prefix;
-  std::size_t prefix_size = 0;
+/// The two conversions that most values need are written where the row is walked.
+enum class shortcut : std::uint8_t { none, integer, utf8 };
+
+/// What every row asks of a column, close together: a row of many columns walks over all of them.
+struct column_step {
+  /// `,"name":` (the first one without the comma) when it is that short: it is copied in one go, whatever its length.
+  char short_name[short_prefix] = {};
+  /// Otherwise.
+  const char* long_name = nullptr;
+  std::uint32_t name_size = 0;
+  /// Bytes that the line needs from here on besides its values.
+  std::uint32_t room = 0;
   bool delivered = false;
+  shortcut how = shortcut::none;
+};
+
+/// What is compiled for one column of the FIELD event besides.
+struct column_plan {
+  std::string prefix;
   bool key = false;
   conversion how = conversion::base64;
   text_decoder decoder;
@@ -135,7 +151,8 @@ outcome append_base64_value(text_buffer& out, std::string_view bytes) {
 
 struct record_encoder::impl {
   stream_id id;
-  std::vector<column_plan> columns;
+  std::vector<column_step> steps;
+  std::vector<column_plan> columns;  ///< As many.
   /// Positions of the primary-key columns in the event.
   std::vector<bool> is_key;
   bool has_key = false;
@@ -152,22 +169,21 @@ struct record_encoder::impl {
   text_buffer scratch;
   std::vector<change> changes;
 
-  /// The CDC columns up to the value of the cursor, and the line's end, change seldom from row to row, so they are kept
-  /// as text.
-  text_buffer cdc_text;
-  text_buffer end_text;
-  /// Of the row before: rows of a copy share it.
-  std::int64_t cursor_value = 0;
-  text_buffer cursor_text;
-  bool tail_valid = false;
-  bool tail_deleted = false;
-  std::int64_t tail_updated_at = 0;
-  std::int64_t tail_emitted_at = 0;
+  /// What follows the table's columns changes seldom from row to row but for the cursor, so it is kept as text: the CDC
+  /// columns, and from tail_behind on the line's end.
+  std::string tail;
+  std::size_t tail_cursor = 0;
+  std::size_t tail_behind = 0;
+  record_context tail_says;
 
+  std::size_t room() const { return head.size() + (steps.empty() ? 0 : steps.front().room) + largest_tail; }
+  void add_step(std::size_t column);
+  void add_rooms();
+  void append_with_care(text_buffer& line, std::size_t column, std::string_view value, bool copied);
   void make_tail(const record_context& context);
+  void refresh_tail(const record_context& context);
   result<void> write_record(text_buffer& line, const row_view& row, const record_context& context);
   outcome append_value(text_buffer& line, column_plan& plan, std::string_view value, bool copied);
-  void append_cursor(text_buffer& line, std::int64_t value);
   void append_metadata(text_buffer& line, const record_context& context);
   void append_changes(text_buffer& line);
   result<void> malformed(const std::string& what) const;
@@ -176,19 +192,20 @@ struct record_encoder::impl {
 };
 
 void record_encoder::impl::make_tail(const record_context& context) {
-  cdc_text.clear();
+  text_buffer& text = scratch;
+  text.clear();
   bool comma = data_needs_comma;
   const auto name = [&](const char* column) {
-    if (comma) cdc_text.push(',');
+    if (comma) text.push(',');
     comma = true;
-    cdc_text.push('"');
-    cdc_text.append(column);
-    cdc_text.append("\":");
+    text.push('"');
+    text.append(column);
+    text.append("\":");
   };
   const auto instant = [&] {
-    cdc_text.push('"');
-    append_instant(cdc_text, context.updated_at_micros);
-    cdc_text.push('"');
+    text.push('"');
+    append_instant(text, context.updated_at_micros);
+    text.push('"');
   };
   if (updated_at) {
     name(cdc_updated_at);
@@ -199,18 +216,35 @@ void record_encoder::impl::make_tail(const record_context& context) {
     if (context.deleted)
       instant();
     else
-      cdc_text.append("null");
+      text.append("null");
   }
-  if (cursor) {
-    name(psource::cdc_cursor);  // Its value follows for each row.
+  if (cursor) name(psource::cdc_cursor);
+  tail_cursor = text.size();
+  if (cursor) append_int(text, context.cdc_cursor);
+  tail_behind = text.size();
+  text.append("},\"emitted_at\":");
+  append_int(text, context.emitted_at_ms);
+  text.append(line_end);
+  tail.assign(text.view());
+  tail_says = context;
+}
+
+/// Brings the tail up to date. Changes of the binary log differ in their cursors alone.
+void record_encoder::impl::refresh_tail(const record_context& context) {
+  const bool same = context.emitted_at_ms == tail_says.emitted_at_ms && context.deleted == tail_says.deleted &&
+                    context.updated_at_micros == tail_says.updated_at_micros && !tail.empty();
+  if (same && (!cursor || context.cdc_cursor == tail_says.cdc_cursor)) return;
+  if (same) {
+    char number[24];
+    const char* const end = std::to_chars(number, number + sizeof number, context.cdc_cursor).ptr;
+    const auto size = static_cast<std::size_t>(end - number);
+    if (size == tail_behind - tail_cursor) {
+      std::memcpy(&tail[tail_cursor], number, size);
+      tail_says.cdc_cursor = context.cdc_cursor;
+      return;
+    }
   }
-  end_text.clear();
-  end_text.append("},\"emitted_at\":");
-  append_int(end_text, context.emitted_at_ms);
-  tail_valid = true;
-  tail_deleted = context.deleted;
-  tail_updated_at = context.updated_at_micros;
-  tail_emitted_at = context.emitted_at_ms;
+  make_tail(context);
 }
 
 outcome record_encoder::impl::append_value(text_buffer& line, column_plan& plan, std::string_view value,
@@ -270,15 +304,6 @@ outcome record_encoder::impl::append_value(text_buffer& line, column_plan& plan,
   }
   line.push('"');
   return done;
-}
-
-void record_encoder::impl::append_cursor(text_buffer& line, std::int64_t value) {
-  if (cursor_text.empty() || value != cursor_value) {
-    cursor_text.clear();
-    append_int(cursor_text, value);
-    cursor_value = value;
-  }
-  line.append(cursor_text.view());
 }
 
 void record_encoder::impl::append_metadata(text_buffer& line, const record_context& context) {
@@ -384,6 +409,7 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
   std::vector<std::string> unselected;
   std::vector<std::string> reserved;
   state->columns.resize(fields.columns.size());
+  state->steps.resize(fields.columns.size());
   state->is_key.resize(fields.columns.size());
   for (std::size_t i = 0; i < fields.columns.size(); ++i) {
     const wire_column& field = fields.columns[i];
@@ -408,13 +434,11 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
       unselected.push_back(field.name);
       continue;
     }
-    plan.delivered = true;
     std::string warning = state->add_column(plan, field, shape, fields, options);
     if (!warning.empty()) state->warnings.push_back(std::move(warning));
     plan.quoted_name = quoted_json(field.name);
     plan.prefix = (state->data_needs_comma ? "," : "") + plan.quoted_name + ":";
-    plan.prefix_size = plan.prefix.size();
-    plan.prefix.resize(std::max(plan.prefix_size, short_prefix));
+    state->add_step(i);
     state->data_needs_comma = true;
   }
 
@@ -439,53 +463,107 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
 
   state->head = "{\"type\":\"RECORD\",\"record\":{\"stream\":" + quoted_json(shape.id.table.str()) +
                 ",\"namespace\":" + quoted_json(shape.id.keyspace.str()) + ",\"data\":{";
+  state->add_rooms();
+  state->tail.reserve(largest_tail);
   state->changes.reserve(fields.columns.size());
   return record_encoder(std::move(state));
+}
+
+void record_encoder::impl::add_step(std::size_t column) {
+  const column_plan& plan = columns[column];
+  column_step& step = steps[column];
+  step.delivered = true;
+  step.name_size = static_cast<std::uint32_t>(plan.prefix.size());
+  if (plan.prefix.size() <= short_prefix)
+    std::memcpy(step.short_name, plan.prefix.data(), plan.prefix.size());
+  else
+    step.long_name = plan.prefix.data();  // columns is not resized any more.
+  if (plan.how == conversion::integer) step.how = shortcut::integer;
+  if (plan.how == conversion::text && plan.decoder.is_utf8()) step.how = shortcut::utf8;
+}
+
+void record_encoder::impl::add_rooms() {
+  // Names and texts are copied in blocks, which may reach so far beyond their ends.
+  std::uint32_t room = static_cast<std::uint32_t>(short_prefix + plain_slack);
+  for (std::size_t i = steps.size(); i-- > 0;) {
+    constexpr std::uint32_t null_or_quotes = 4;
+    if (steps[i].delivered) room += steps[i].name_size + null_or_quotes;
+    steps[i].room = room;
+  }
+}
+
+/// The value of `column`, whose name the line ends with, in whatever form it needs.
+void record_encoder::impl::append_with_care(text_buffer& line, std::size_t column, std::string_view value,
+                                            bool copied) {
+  column_plan& plan = columns[column];
+  const std::size_t before = line.size();
+  const outcome done = append_value(line, plan, value, copied);
+  if (done == outcome::exact) return;
+  bool nulled = false;
+  if (done == outcome::impossible) {
+    line.truncate(before);
+    const std::string_view stand_in = plan.key ? epoch(plan.how) : std::string_view();
+    nulled = stand_in.empty();
+    line.append(nulled ? std::string_view("null") : stand_in);
+  }
+  changes.push_back({column, nulled});
 }
 
 result<void> record_encoder::impl::write_record(text_buffer& line, const row_view& row,
                                                 const record_context& context) {
   changes.clear();
-  line.append(head);
   value_reader values(row);
-  for (std::size_t i = 0; i < columns.size(); ++i) {
+  char* to = line.reserve(room() + row.values.size());
+  std::memcpy(to, head.data(), head.size());
+  to += head.size();
+  const column_step* step = steps.data();
+  for (std::size_t i = 0; i < steps.size(); ++i, ++step) {
     if (!values.next()) return malformed("has fewer values than the table has columns, or broken ones");
-    column_plan& plan = columns[i];
-    if (!plan.delivered) continue;
-    char* to = line.reserve(std::max(plan.prefix_size, short_prefix));
-    if (plan.prefix_size <= short_prefix)
-      std::memcpy(to, plan.prefix.data(), short_prefix);
+    if (!step->delivered) continue;
+    if (step->long_name == nullptr)
+      std::memcpy(to, step->short_name, short_prefix);
     else
-      std::memcpy(to, plan.prefix.data(), plan.prefix_size);
-    line.finish(to + plan.prefix_size);
+      std::memcpy(to, step->long_name, step->name_size);
+    to += step->name_size;
     if (values.is_null()) {
-      line.append("null");
+      std::memcpy(to, "null", 4);
+      to += 4;
       continue;
     }
-    const std::size_t before = line.size();
-    const outcome done = append_value(line, plan, values.value(), context.copied);
-    if (done == outcome::exact) continue;
-    bool nulled = false;
-    if (done == outcome::impossible) {
-      line.truncate(before);
-      const std::string_view stand_in = plan.key ? epoch(plan.how) : std::string_view();
-      nulled = stand_in.empty();
-      line.append(nulled ? std::string_view("null") : stand_in);
+    const std::string_view value = values.value();
+    if (step->how == shortcut::integer) {
+      if (char* const end = write_integer(to, value); end != nullptr) {
+        to = end;
+        continue;
+      }
+    } else if (step->how == shortcut::utf8) {
+      const std::size_t copied = copy_plain(to + 1, reinterpret_cast<const unsigned char*>(value.data()), value.size());
+      if (copied == value.size()) {
+        *to = '"';
+        to[copied + 1] = '"';
+        to += copied + 2;
+        continue;
+      }
     }
-    changes.push_back({i, nulled});
+    line.finish(to);
+    append_with_care(line, i, value, context.copied);
+    to = line.reserve(step->room + values.left());
   }
+  line.finish(to);
   if (values.next() || !values.ok())
     return malformed("has more values than the table has columns, or broken ones");
 
-  if (!tail_valid || context.emitted_at_ms != tail_emitted_at || context.updated_at_micros != tail_updated_at ||
-      context.deleted != tail_deleted)
-    make_tail(context);
-  line.append(cdc_text.view());
-  if (cursor) append_cursor(line, context.cdc_cursor);
+  refresh_tail(context);
+  if (!metadata && changes.empty()) {
+    line.append(tail);
+    return {};
+  }
+  const std::string_view text = tail;
+  line.append(text.substr(0, tail_behind));
   if (metadata) append_metadata(line, context);
-  line.append(end_text.view());
+  line.append(text.substr(tail_behind, text.size() - tail_behind - line_end.size()));
   if (!changes.empty()) append_changes(line);
-  line.append("}}\n");
+  line.append(line_end);
   return {};
 }
 
@@ -505,6 +583,7 @@ result<void> record_encoder::append_record(text_buffer& out, const row_view& row
   return done;
 }
 
+std::size_t record_encoder::room() const { return impl_->room(); }
 bool record_encoder::delivers_deletes() const { return impl_->deleted_at; }
 
 bool record_encoder::same_key(const row_view& before, const row_view& after) const {

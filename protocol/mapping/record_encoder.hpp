@@ -75,6 +75,10 @@ class record_encoder {
   /// present).
   result<void> append_record(text_buffer& out, const row_view& row, const record_context& context);
 
+  /// Bytes that a line needs besides its values: envelope, names, CDC columns. (`_planetscale_metadata` and
+  /// meta.changes come on top.)
+  std::size_t room() const;
+
   /// False when the catalog lacks `_ab_cdc_deleted_at`: a delete must not be encoded then, it would look like
   /// a row that came back.
   bool delivers_deletes() const;

@@ -2,6 +2,7 @@
 #include "protocol/vitess/response_decoder.hpp"
 
 #include <cstring>
+#include <utility>
 
 #include "protocol/vitess/wire.hpp"
 
@@ -168,39 +169,70 @@ bool read_row_change(std::string_view bytes, row_change_view& change) {
 
 }  // namespace
 
-bool event_reader::read_like_model(std::string_view bytes, raw_event& event) const {
-  const std::size_t around = model_head_.size() + model_tail_.size();
-  if (bytes.size() <= around || std::memcmp(bytes.data(), model_head_.data(), model_head_.size()) != 0) return false;
-  const char* at = bytes.data() + model_head_.size();
-  const char* const end = bytes.data() + bytes.size();
+void event_reader::make_model() {
+  const char* const rows_at = std::exchange(rows_at_, nullptr);
+  const char* at = rows_at;
   std::string_view rows;
-  if (!wire::read_bytes(at, end, rows) || static_cast<std::size_t>(end - at) != model_tail_.size() ||
-      std::memcmp(at, model_tail_.data(), model_tail_.size()) != 0)
+  // It was read before.
+  if (!wire::read_bytes(at, last_.data() + last_.size(), rows)) return;
+  at = rows.data();
+  const char* const end = at + rows.size();
+  std::uint32_t next = 0;
+  std::string_view change;
+  while (next != key(2, bytes_type)) {
+    if (at == end || !wire::read_key(at, end, next)) return;
+    if (next != key(2, bytes_type) && !wire::skip(at, end, next & 7)) return;
+  }
+  const std::string_view head{rows.data(), static_cast<std::size_t>(at - rows.data())};
+  if (!wire::read_bytes(at, end, change)) return;
+  const char* const behind = at;
+  while (at != end) {
+    // Another change, or another name, would be taken for one that is the same for all.
+    if (!wire::read_key(at, end, next) || next >> 3 <= 2 || !wire::skip(at, end, next & 7)) return;
+  }
+  model_head_ = {last_.data(), static_cast<std::size_t>(rows_at - last_.data())};
+  model_rows_head_ = head;
+  model_tail_ = {behind, static_cast<std::size_t>(last_.data() + last_.size() - behind)};
+  model_rows_tail_ = static_cast<std::size_t>(end - behind);
+}
+
+bool event_reader::next_alike(row_change_view& change) {
+  if (rows_at_ != nullptr) make_model();
+  if (model_head_.empty() || at_ == end_ || static_cast<unsigned char>(*at_) != key(1, bytes_type)) return false;
+  const auto skip_same = [](const char*& at, const char* end, std::string_view same) {
+    if (static_cast<std::size_t>(end - at) < same.size() || std::memcmp(at, same.data(), same.size()) != 0) return false;
+    at += same.size();
+    return true;
+  };
+  const char* at = at_ + 1;
+  std::string_view event;
+  std::string_view rows;
+  std::string_view one;
+  if (!wire::read_bytes(at, end_, event)) return false;
+  const char* const behind = at;
+  at = event.data();
+  if (!skip_same(at, behind, model_head_) || !wire::read_bytes(at, behind, rows)) return false;
+  const char* const rows_behind = at;
+  at = rows.data();
+  if (!skip_same(at, rows_behind, model_rows_head_) || !wire::read_bytes(at, rows_behind, one)) return false;
+  if (static_cast<std::size_t>(rows_behind - at) != model_rows_tail_ || !skip_same(at, behind, model_tail_) ||
+      at != behind || !read_row_change(one, change))
     return false;
-  event = model_;
-  event.row_event = rows;
+  at_ = behind;
   return true;
 }
 
 bool event_reader::next(raw_event& event) {
+  model_head_ = {};
+  rows_at_ = nullptr;
   while (at_ != end_) {
     std::uint32_t next = 0;
     std::string_view bytes;
     if (!wire::read_key(at_, end_, next)) return broken();
     if (next == key(1, bytes_type)) {
       if (!wire::read_bytes(at_, end_, bytes)) return broken();
-      only_rows_differ_ = !model_head_.empty() && read_like_model(bytes, event);
-      if (only_rows_differ_) return true;
-      const char* rows_at = nullptr;
-      if (!read_event(bytes, event, rows_at)) return broken();
-      model_head_ = {};
-      if (rows_at != nullptr) {
-        const char* const behind = event.row_event.data() + event.row_event.size();
-        model_ = event;
-        model_head_ = {bytes.data(), static_cast<std::size_t>(rows_at - bytes.data())};
-        model_tail_ = {behind, static_cast<std::size_t>(bytes.data() + bytes.size() - behind)};
-      }
-      return true;
+      last_ = bytes;
+      return read_event(bytes, event, rows_at_) || broken();
     }
     if (!wire::skip(at_, end_, next & 7)) return broken();
   }

@@ -75,22 +75,27 @@ class event_reader {
 
   /// The next event; false at the end and when the bytes are malformed.
   bool next(raw_event& event);
+  /// The row change of the next event, when that event is like the last one of next() in every byte but those of its one
+  /// row change (and the lengths around it): a copy sends each row in an event of its own. False, and nothing taken, for
+  /// any other event: next() knows what it is.
+  bool next_alike(row_change_view& change);
   bool ok() const { return ok_; }
-  /// The last event differs from the one before in nothing but what row_event holds. False where that was not looked at.
-  bool only_rows_differ() const { return only_rows_differ_; }
 
  private:
-  bool read_like_model(std::string_view bytes, raw_event& event) const;
+  void make_model();
   bool broken();
   const char* at_ = nullptr;
   const char* end_ = nullptr;
   bool ok_ = true;
-  bool only_rows_differ_ = false;
-  // A copy sends each row in an event of its own, and all else in it is the same from one to the next: what was read of
-  // the last such event, and its bytes before the length of row_event and behind its end.
-  raw_event model_;
+  // The last event, and where in it the length of row_event stands; null when it has none, and once the model is made.
+  std::string_view last_;
+  const char* rows_at_ = nullptr;
+  // Made of it when next_alike() first asks, if it has one row change: its bytes before the length of row_event; those of
+  // row_event before the length of the change; and those behind the change, of which so many belong to row_event.
   std::string_view model_head_;
+  std::string_view model_rows_head_;
   std::string_view model_tail_;
+  std::size_t model_rows_tail_ = 0;
 };
 
 /// Walks the row changes of one ROW event. It may be kept between two rows: a reader stops when its batch is full.

@@ -73,6 +73,8 @@ class value_reader {
 
   bool is_null() const { return null_; }
   std::string_view value() const { return value_; }
+  /// Bytes of the values behind this one.
+  std::size_t left() const { return static_cast<std::size_t>(values_end_ - values_); }
   /// After next() returned false: the row was whole, and its values used up.
   bool ok() const { return !broken_ && values_ == values_end_; }
 

@@ -13,8 +13,8 @@
 namespace psource::testing {
 
 // What one decoder says of a response, as text; "malformed" where it refuses, where the lengths of a row do not add up,
-// and where a bitmap's bytes do not cover its count.
-inline std::string told_in_place(std::string_view bytes) {
+// and where a bitmap's bytes do not cover its count. `alike` counts the events that next_alike() took.
+inline std::string told_in_place(std::string_view bytes, std::size_t* alike = nullptr) {
   std::string text;
   event_reader events(bytes);
   raw_event event;
@@ -27,25 +27,38 @@ inline std::string told_in_place(std::string_view bytes) {
     while (values.next()) text += values.is_null() ? "N;" : std::string(values.value()) + ";";
     return values.ok();
   };
+  const auto tell_change = [&](const row_change_view& change) {
+    text += "[";
+    if (!tell_row(change.before)) return false;
+    text += ">";
+    if (!tell_row(change.after)) return false;
+    text += std::to_string(change.data_columns_count) + std::string(change.data_columns) + "," +
+            std::to_string(change.json_partial_count) + std::string(change.json_partial_values) + "]";
+    return true;
+  };
   while (events.next(event)) {
-    text += std::to_string(static_cast<int>(event.type)) + "@" + std::to_string(event.timestamp) + " " +
-            std::string(event.keyspace) + "/" + std::string(event.shard) + " " + std::string(event.statement) +
-            std::string(event.event_gtid);
+    std::string head = std::to_string(static_cast<int>(event.type)) + "@" + std::to_string(event.timestamp) + " " +
+                       std::string(event.keyspace) + "/" + std::string(event.shard) + " " +
+                       std::string(event.statement) + std::string(event.event_gtid);
+    row_change_view change;
     if (event.row_event.data() != nullptr) {
       row_event_reader rows(event.row_event);
-      text += " " + std::string(rows.table_name());
-      row_change_view change;
-      while (rows.next(change)) {
-        text += "[";
-        if (!tell_row(change.before)) return "malformed";
-        text += ">";
-        if (!tell_row(change.after)) return "malformed";
-        text += std::to_string(change.data_columns_count) + std::string(change.data_columns) + "," +
-                std::to_string(change.json_partial_count) + std::string(change.json_partial_values) + "]";
-      }
+      head += " " + std::string(rows.table_name());
+      text += head;
+      while (rows.next(change))
+        if (!tell_change(change)) return "malformed";
       if (!rows.ok()) return "malformed";
+    } else {
+      text += head;
     }
     text += "\n";
+    // As a session does it: what is like this event is not read as a whole.
+    while (events.next_alike(change)) {
+      if (alike != nullptr) ++*alike;
+      text += head;
+      if (!tell_change(change)) return "malformed";
+      text += "\n";
+    }
   }
   return events.ok() ? text : "malformed";
 }

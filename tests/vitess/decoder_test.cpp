@@ -10,6 +10,7 @@
 
 using namespace psource;
 using psource::testing::event_script;
+using psource::testing::row_values;
 using psource::testing::told_by_protobuf;
 using psource::testing::told_in_place;
 
@@ -47,6 +48,63 @@ TEST_CASE("the decoder never accepts what Protobuf tells otherwise, on damaged b
     REQUIRE(ours == theirs);
   }
   CHECK(accepted > 3000);
+}
+
+TEST_CASE("events that differ in their one row change alone are taken as alike, any others are not") {
+  const auto count_alike = [](event_script& script) {
+    const std::string bytes = script.take();
+    std::size_t alike = 0;
+    CHECK(told_in_place(bytes, &alike) == told_by_protobuf(bytes));
+    return alike;
+  };
+  event_script script;
+  SUBCASE("rows of a copy, whatever their lengths") {
+    script.field("t");
+    for (const char* text : {"a", "", "a longer one", "b"}) script.insert("t", "1", text);
+    script.insert("t", "2", std::string(300, 'x')).insert("t", "3", "c");
+    CHECK(count_alike(script) == 5);
+  }
+  SUBCASE("a change with both images, and a delete") {
+    script.row("t", row_values{"1", "a"}, row_values{"1", "b"}, 7).row("t", row_values{"1", "b"}, std::nullopt, 7);
+    CHECK(count_alike(script) == 1);
+  }
+  SUBCASE("another time") {
+    script.insert("t", "1", "a", 7).insert("t", "1", "a", 8).insert("t", "1", "a", 8);
+    CHECK(count_alike(script) == 1);
+  }
+  SUBCASE("another table, whose name is as long") {
+    script.insert("t", "1", "a").insert("u", "1", "a").insert("t", "1", "a");
+    CHECK(count_alike(script) == 0);
+  }
+  SUBCASE("another shard") {
+    script.insert("t", "1", "a").shard("x").insert("t", "1", "a");
+    CHECK(count_alike(script) == 0);
+  }
+  SUBCASE("another event in between") {
+    script.insert("t", "1", "a").heartbeat().insert("t", "2", "b");
+    CHECK(count_alike(script) == 0);
+  }
+  SUBCASE("several changes in an event, the last one the same") {
+    for (const char* first : {"a", "b"}) {
+      script.insert("t", "1", first);
+      auto* second = script.last()->mutable_row_event()->add_row_changes();
+      event_script::fill(second->mutable_after(), {"2", "same"});
+    }
+    CHECK(count_alike(script) == 0);
+  }
+  SUBCASE("an event without a change, and one with more than the model") {
+    script.insert("t", "1", "a");
+    script.insert("t", "1", "a").last()->mutable_row_event()->clear_row_changes();
+    script.insert("t", "1", "a");
+    auto* second = script.last()->mutable_row_event()->add_row_changes();
+    event_script::fill(second->mutable_after(), {"2", "b"});
+    CHECK(count_alike(script) == 0);
+  }
+  SUBCASE("something more behind the row") {
+    script.insert("t", "1", "a").insert("t", "1", "a").last()->set_event_gtid("u:1");
+    script.insert("t", "1", "a").last()->mutable_row_event()->set_flags(1);
+    CHECK(count_alike(script) == 0);
+  }
 }
 
 TEST_CASE("malformed bytes are refused, not read past their end") {
