@@ -4,7 +4,6 @@
 // Responses are taken and dropped on gRPC's own threads; only their bytes are counted. No row is looked at.
 // What this program needs is what no reader of the same streams over the same transport can go below.
 #include <arpa/inet.h>
-#include <malloc.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -25,6 +24,7 @@
 #include <vector>
 
 #include "clients/grpc_vstream.hpp"
+#include "clients/heap_settings.hpp"
 #include "protocol/vitess/request.hpp"
 #include "protocol/vitess/response_decoder.hpp"
 
@@ -311,6 +311,6 @@ int count(const options& options) {
 }  // namespace psource::bench
 
 int main(int argc, char** argv) {
-  mallopt(M_ARENA_MAX, 2);  // As the connector.
+  psource::set_up_heap();  // As the connector.
   return psource::bench::count(psource::bench::parse(argc, argv));
 }

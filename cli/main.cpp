@@ -1,5 +1,4 @@
 // source-planetscale: the command line of the connector.
-#include <malloc.h>
 
 #include <csignal>
 #include <cstdio>
@@ -9,6 +8,7 @@
 
 #include "cli/command.hpp"
 #include "cli/signals.hpp"
+#include "clients/heap_settings.hpp"
 
 namespace {
 
@@ -112,8 +112,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Every gRPC and actor thread would otherwise get a heap of its own, whose freed memory the others cannot use.
-  mallopt(M_ARENA_MAX, 2);
+  psource::set_up_heap();
   // A destination that goes away is seen as EPIPE, a file that may not grow as EFBIG.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
