@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <memory>
 #include <mutex>
@@ -39,9 +40,8 @@ result<void> fill(branch& target, const program_options& options) {
     made->add_sbtest_tables(options.tables, options.rows);
     if (options.keyless) made->add_keyless_table(options.rows);
     if (options.all_types)
-      made->add_table(all_types_table(std::max<std::int64_t>(options.rows, 20), options.portable_types
-                                                                                   ? type_range::portable
-                                                                                   : type_range::full));
+      made->add_table(all_types_table(std::max<std::int64_t>(options.rows, 20),
+                                      options.portable_types ? type_range::portable : type_range::full));
     for (const auto& shape : options.shapes)
       if (auto shaped = shaped_table(shape, options.rows)) made->add_table(std::move(*shaped));
     if (options.internal_tables) made->add_internal_tables();
@@ -54,8 +54,14 @@ result<void> fill(branch& target, const program_options& options) {
 /// Both ports. They can be closed for a while and come back where they were.
 class ports {
  public:
-  ports(const branch& served, const program_options& options, fault_injector* faults)
-      : served_(served), options_(options), faults_(faults), answers_(served, options.tablet_types) {}
+  /// `told` hears of logins, with the port that they came to; from many threads.
+  ports(const branch& served, const program_options& options, fault_injector* faults,
+        std::function<void(const char* port)> told)
+      : served_(served),
+        options_(options),
+        faults_(faults),
+        told_(std::move(told)),
+        answers_(served, options.tablet_types) {}
 
   result<void> open() {
     vstream_server_options grpc;
@@ -65,6 +71,8 @@ class ports {
     grpc.password = options_.password;
     grpc.tls_cert_file = options_.tls_cert_file;
     grpc.tls_key_file = options_.tls_key_file;
+    grpc.tls_client_ca_file = options_.tls_client_ca_file;
+    if (options_.tell_logins) grpc.login_seen = [this] { told_("grpc"); };
     grpc.streams.tablet_types = options_.tablet_types;
     grpc.streams.images = options_.images;
     grpc.faults = faults_;
@@ -78,6 +86,9 @@ class ports {
     mysql.password = options_.password;
     mysql.tls_cert_file = options_.tls_cert_file;
     mysql.tls_key_file = options_.tls_key_file;
+    mysql.tls_client_ca_file = options_.tls_client_ca_file;
+    mysql.tls_old = options_.tls_old;
+    if (options_.tell_logins) mysql.login_seen = [this] { told_("mysql"); };
     auto questions = mysql_server::start(
         std::move(mysql),
         [this](const std::string& target, const std::string& sql) { return answers_.answer(target, sql); });
@@ -101,6 +112,7 @@ class ports {
   const branch& served_;
   const program_options& options_;
   fault_injector* const faults_;
+  const std::function<void(const char* port)> told_;
   const sql_answers answers_;
   std::unique_ptr<vstream_server> streams_;
   std::unique_ptr<mysql_server> questions_;
@@ -159,7 +171,10 @@ int serve(const program_options& options) {
     faults = std::move(*made);
   }
 
-  ports both(served, options, faults.get());
+  ports both(served, options, faults.get(), [&printing](const char* port) {
+    std::lock_guard lock(printing);
+    std::cout << "{\"login\":\"" << port << "\"}" << std::endl;
+  });
   listening = &both;
   if (auto opened = both.open(); !opened) return complain(opened.error());
 

@@ -410,6 +410,7 @@ class client_session {
   }
 
   bool check_login(const std::string& packet) {
+    if (options_.login_seen) options_.login_seen();
     field_reader reader(packet);
     std::uint64_t flags = 0;
     std::uint64_t size = 0;
@@ -560,7 +561,11 @@ result<std::unique_ptr<SSL_CTX, free_ssl>> make_tls(const mysql_server_options& 
     return fail(error_code::config_invalid, "TLS needs both a certificate file and a key file.");
   context.reset(SSL_CTX_new(TLS_server_method()));
   if (!context) return fail(error_code::internal, "OpenSSL could not be set up.", last_openssl_error());
-  SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
+  SSL_CTX_set_min_proto_version(context.get(), options.tls_old ? TLS1_VERSION : TLS1_2_VERSION);
+  // OpenSSL counts the signatures of versions before 1.2 as broken: they exist at security level 0 only.
+  if (options.tls_old && (SSL_CTX_set_max_proto_version(context.get(), TLS1_1_VERSION) != 1 ||
+                          SSL_CTX_set_cipher_list(context.get(), "ALL:@SECLEVEL=0") != 1))
+    return fail(error_code::config_invalid, "This OpenSSL does not speak TLS 1.1.", last_openssl_error());
   // An encrypted key must be an error, not a question on the terminal.
   SSL_CTX_set_default_passwd_cb(context.get(), no_passphrase);
   if (SSL_CTX_use_certificate_chain_file(context.get(), options.tls_cert_file.c_str()) != 1)
@@ -570,6 +575,13 @@ result<std::unique_ptr<SSL_CTX, free_ssl>> make_tls(const mysql_server_options& 
       SSL_CTX_check_private_key(context.get()) != 1)
     return fail(error_code::config_invalid, "The key file " + options.tls_key_file + " cannot be used.",
                 last_openssl_error());
+  if (!options.tls_client_ca_file.empty()) {
+    if (SSL_CTX_load_verify_locations(context.get(), options.tls_client_ca_file.c_str(), nullptr) != 1)
+      return fail(error_code::config_invalid,
+                  "The certificate file " + options.tls_client_ca_file + " cannot be used.",
+                  last_openssl_error());
+    SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+  }
   return context;
 }
 

@@ -44,10 +44,18 @@ struct mysql_server_options {
   std::string username, password;
   /// PEM files, both or neither. With them TLS is offered (not demanded).
   std::string tls_cert_file, tls_key_file;
+  /// PEM file of the authorities whose client certificates are let in over TLS; empty = none is asked for.
+  std::string tls_client_ca_file;
+  /// Whether TLS ends at version 1.1, which no client should take.
+  bool tls_old = false;
+  /// Called for every login that arrives, before it is judged; may be empty. On the server's threads,
+  /// concurrently.
+  std::function<void()> login_seen;
 };
 
-/// Serves one client on a connected stream socket, without TLS, and returns when the client is gone or has to go: what a
-/// server does for each of its connections. The socket stays the caller's. Blocking; raises no SIGPIPE.
+/// Serves one client on a connected stream socket, without TLS, and returns when the client is gone or has to
+/// go: what a server does for each of its connections. The socket stays the caller's. Blocking; raises no
+/// SIGPIPE.
 void serve_mysql_client(int socket, const mysql_server_options& options, const mysql_handler& handler);
 
 /// A running server: one thread accepts, one more serves each connection. Speaks handshake v10,

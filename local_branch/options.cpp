@@ -124,9 +124,9 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
       ("replay", "Serve a recorded stream (.vstream, also gzipped) as a keyspace's history; may be repeated",
        cxxopts::value<texts>(), "FILE")  //
       ("truth", "At the end, write every row that then exists as JSON lines", cxxopts::value<texts>(),
-       "FILE")                                                                   //
-      ("keyless", "Also a table keyless, without a primary key")                   //
-      ("all-types", "Also a table all_types with a column of every MySQL type")  //
+       "FILE")                                                                                 //
+      ("keyless", "Also a table keyless, without a primary key")                               //
+      ("all-types", "Also a table all_types with a column of every MySQL type")                //
       ("portable-types", "all_types whose numbers fit into BIGINT, DOUBLE and DECIMAL(38,9)")  //
       ("shape",
        "Also a table shape_NAME with rows of another shape (narrow, wide, huge, escapes, latin1, letters, "
@@ -148,6 +148,10 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
       ("password", "Its password", cxxopts::value<texts>(), "PASSWORD")                              //
       ("tls-cert", "Certificate (PEM) for both ports", cxxopts::value<texts>(), "FILE")              //
       ("tls-key", "Its key (PEM)", cxxopts::value<texts>(), "FILE")                                  //
+      ("tls-client-ca", "Over TLS, clients need a certificate of this authority (PEM)",
+       cxxopts::value<texts>(), "FILE")                                                         //
+      ("tls-old", "The MySQL port's TLS ends at version 1.1 (gRPC's cannot)")                   //
+      ("tell-logins", "Print a line for each login that arrives, whether it is let in or not")  //
       ("h,help", "Print this");
   try {
     const auto given = options.parse(argc, argv);
@@ -174,6 +178,9 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
     read.text("password", o.password);
     read.text("tls-cert", o.tls_cert_file);
     read.text("tls-key", o.tls_key_file);
+    read.text("tls-client-ca", o.tls_client_ca_file);
+    o.tls_old = given.count("tls-old") > 0;
+    o.tell_logins = given.count("tell-logins") > 0;
     read.text("truth", o.truth_file);
     read.text("faults", o.faults_file);
     std::string types;
@@ -203,6 +210,8 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
       out.problems.push_back("Writes need --keyspace: recordings are not written to.");
     if (o.tls_cert_file.empty() != o.tls_key_file.empty())
       out.problems.push_back("--tls-cert and --tls-key belong together.");
+    if (o.tls_cert_file.empty() && (o.tls_old || !o.tls_client_ca_file.empty()))
+      out.problems.push_back("--tls-client-ca and --tls-old need --tls-cert.");
     if (o.username.empty() && !o.password.empty()) out.problems.push_back("--password needs --username.");
   } catch (const cxxopts::exceptions::exception& fault) {
     out.problems.push_back(std::string(fault.what()) + ".");

@@ -28,6 +28,12 @@ struct program_options {
   std::uint16_t mysql_port = 0;
   std::string username, password;
   std::string tls_cert_file, tls_key_file;
+  /// Authorities of the client certificates that both ports then demand.
+  std::string tls_client_ca_file;
+  /// The MySQL port's TLS ends at version 1.1.
+  bool tls_old = false;
+  /// A line on standard output for each login that arrives.
+  bool tell_logins = false;
   std::vector<std::string> recordings;
   std::string truth_file;
   std::string faults_file;

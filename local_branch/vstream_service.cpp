@@ -435,8 +435,10 @@ class service final
 
  private:
   grpc::Status admit(const grpc::CallbackServerContext& context) const {
-    if (options_.username.empty()) return grpc::Status::OK;
     const auto& metadata = context.client_metadata();
+    const bool has_login = metadata.count("authorization") + metadata.count("username") > 0;
+    if (has_login && options_.login_seen) options_.login_seen();
+    if (options_.username.empty()) return grpc::Status::OK;
     const auto value = [&](const char* key) -> std::optional<std::string> {
       const auto found = metadata.find(key);
       if (found == metadata.end()) return std::nullopt;
@@ -491,6 +493,14 @@ class vstream_server::impl {
         return fail(error_code::config_invalid, "The certificate " + options_.tls_cert_file + " or its key " +
                                                     options_.tls_key_file + " cannot be read.");
       grpc::SslServerCredentialsOptions tls;
+      if (!options_.tls_client_ca_file.empty()) {
+        const auto authorities = read_all(options_.tls_client_ca_file);
+        if (!authorities)
+          return fail(error_code::config_invalid,
+                      "The certificate file " + options_.tls_client_ca_file + " cannot be read.");
+        tls.client_certificate_request = GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
+        tls.pem_root_certs = *authorities;
+      }
       tls.pem_key_cert_pairs.push_back({*key, *certificate});
       credentials = grpc::SslServerCredentials(tls);
     }

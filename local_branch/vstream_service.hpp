@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -21,6 +22,11 @@ struct vstream_server_options {
   std::string username, password;
   /// PEM files, both or neither; with them the port speaks TLS only.
   std::string tls_cert_file, tls_key_file;
+  /// PEM file of the authorities whose client certificates are let in; empty = none is asked for.
+  std::string tls_client_ca_file;
+  /// Called for every call that arrives with a login, before it is judged; may be empty. On gRPC's threads,
+  /// concurrently.
+  std::function<void()> login_seen;
   stream_options streams;
   /// Null = none. Must outlive the server.
   fault_injector* faults = nullptr;

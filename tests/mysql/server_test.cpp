@@ -245,6 +245,9 @@ TEST_CASE("options that cannot be used are told") {
   options.tls_key_file = key.path();
   options.tls_cert_file = garbage.path();
   CHECK(code(options) == error_code::config_invalid);
+  options.tls_cert_file = certificate.path();
+  options.tls_client_ca_file = garbage.path();
+  CHECK(code(options) == error_code::config_invalid);
   const auto running = start(e);
   options = {};
   options.port = running->port();
