@@ -15,6 +15,7 @@
 #include "clients/question_worker.hpp"
 #include "clients/server_clock.hpp"
 #include "clients/stdout_writer.hpp"
+#include "clients/tls_probe.hpp"
 #include "protocol/airbyte/state_input.hpp"
 #include "sync/classify.hpp"
 
@@ -27,6 +28,7 @@ using std::chrono::seconds;
 
 // vtgate looks for a tablet for 90 s; slow peeks of 44 s were seen at users'.
 constexpr seconds peek_wait{100};
+constexpr seconds tls_wait{5};
 
 // Streams wait for these answers, and so does the end of the run.
 mysql_limits question_limits() {
@@ -70,6 +72,17 @@ struct prepared {
   std::shared_ptr<const sync_clock> clock;
 };
 
+// gRPC tells all faults of TLS alike, some of them as a connection that breaks. A handshake of our own names
+// them.
+failure with_tls_fault_named(failure why, const connection_settings& connection) {
+  if (why.code != error_code::tls_failed && why.code != error_code::host_unreachable &&
+      why.code != error_code::stream_broken)
+    return why;
+  auto probe = probe_tls(connection.host, connection.port, connection.tls, tls_wait);
+  if (probe || probe.error().code != error_code::tls_failed) return why;
+  return std::move(probe.error());
+}
+
 // Everything that is asked before the first stream: blocking, and before the actor system exists.
 result<prepared> prepare(inputs in, const command_options& options, const redactor& hide) {
   prepared ready;
@@ -94,8 +107,9 @@ result<prepared> prepare(inputs in, const command_options& options, const redact
   // Only keyspaces with a configured stream need a peek.
   std::size_t calls = 0;
   for (auto& [keyspace, names] : *shards) {
-    const auto wanted = std::count_if(input.streams.begin(), input.streams.end(),
-                                      [&k = keyspace](const auto& stream) { return stream.id.keyspace == k; });
+    const auto wanted =
+        std::count_if(input.streams.begin(), input.streams.end(),
+                      [&k = keyspace](const auto& stream) { return stream.id.keyspace == k; });
     if (wanted == 0) names.clear();
     calls += names.size() * static_cast<std::size_t>(wanted);
   }
@@ -116,7 +130,8 @@ result<prepared> prepare(inputs in, const command_options& options, const redact
       input.stops = std::move(*stops);
       break;
     }
-    if (!is_retryable(stops.error().code) || attempt > input.config.max_retries) return fail(std::move(stops.error()));
+    if (!is_retryable(stops.error().code) || attempt > input.config.max_retries)
+      return fail(with_tls_fault_named(std::move(stops.error()), connection));
     std::this_thread::sleep_for(retry_delay(attempt, 0.5));
   }
   // After the peek: what is copied from here on is not older than the stop positions.

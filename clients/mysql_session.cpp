@@ -60,7 +60,8 @@ failure make(error_code code, std::string message, std::string detail) {
   return failure{code, std::move(message), std::move(detail), std::nullopt};
 }
 
-failure explain_tls(const std::string& where, const std::string& text, const std::string& detail) {
+failure explain_tls(const std::string& where, const std::string& text, const std::string& detail,
+                    bool has_client_certificate) {
   const auto tls = [&](const std::string& sentence) {
     return make(error_code::tls_failed, sentence, detail);
   };
@@ -80,16 +81,27 @@ failure explain_tls(const std::string& where, const std::string& text, const std
         " is for another name. Set mysql_host to the name in the certificate, or tls.server_name to it.");
   if (contains(said, "fingerprint verification"))
     return tls("The MySQL server " + where + " showed two different TLS certificates in a row. Try again.");
+  // Said with "in certificate chain" behind it of an authority that is not trusted.
+  if ((contains(said, "self-signed certificate") || contains(said, "self signed certificate")) &&
+      !contains(said, "chain"))
+    return tls("The TLS certificate of " + where +
+               " is self-signed. Put that certificate into tls.ca_certificate to trust it.");
   if (contains(said, "self-signed") || contains(said, "self signed") ||
       contains(said, "issuer certificate") || contains(said, "verify the first certificate") ||
       contains(said, "certificate verify failed"))
     return tls(
         "The TLS certificate of " + where +
         " is not signed by a trusted authority. Put the authority's certificate into tls.ca_certificate.");
+  if (contains(said, "protocol version") || contains(said, "unsupported protocol"))
+    return tls("The MySQL server " + where +
+               " offers only TLS versions that are too old; at least TLS 1.2 is needed.");
   if (contains(said, "alert"))
     return tls("The MySQL server " + where +
-               " refused the TLS handshake. It may ask for a client certificate (tls.client_certificate, "
-               "tls.client_key).");
+               (has_client_certificate
+                    ? " refused the TLS handshake. It may not accept the client certificate of "
+                      "tls.client_certificate."
+                    : " refused the TLS handshake. It may ask for a client certificate "
+                      "(tls.client_certificate, tls.client_key)."));
   return tls("The TLS handshake with " + where +
              " failed. Check mysql_host, mysql_port and the tls settings.");
 }
@@ -104,6 +116,7 @@ failure explain_mysql_fault(const mysql_fault& fault, const connection_settings&
   const std::string where = mysql_endpoint(settings);
   const std::string detail = std::to_string(fault.code) + ": " + fault.text;
   const std::string said = lower(fault.text);
+  const bool has_client_certificate = !settings.tls.client_certificate.empty();
   const auto unreachable = [&](const std::string& sentence) {
     return make(error_code::host_unreachable, sentence, detail);
   };
@@ -132,14 +145,14 @@ failure explain_mysql_fault(const mysql_fault& fault, const connection_settings&
                          ". Check mysql_host and mysql_port, and whether a firewall is between.");
     }
     case CR_SSL_CONNECTION_ERROR:
-      return explain_tls(where, fault.text, detail);
+      return explain_tls(where, fault.text, detail, has_client_certificate);
     case CR_SERVER_GONE_ERROR:
     case CR_SERVER_LOST:
     case CR_ERR_NET_READ:
     case CR_ERR_NET_WRITE:
     case server_shutdown:
       // A server that wants a client certificate says so only after the handshake (TLS 1.3).
-      if (contains(said, "alert")) return explain_tls(where, fault.text, detail);
+      if (contains(said, "alert")) return explain_tls(where, fault.text, detail, has_client_certificate);
       return unreachable(
           "The MySQL server " + where + " closed the connection" +
           (fault.during_login ? " during the login. Check that mysql_port is its MySQL port." : "."));

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import unittest
+import warnings
 import zlib
 
 from airbyte_protocol.models import AirbyteMessage, ConfiguredAirbyteCatalog
@@ -662,6 +663,75 @@ class SilentServer:
         self.thread.join(LIMIT)
         for connection in self.connections:
             connection.close()
+
+
+class Authority:
+    """A certificate authority. Its files lie in the folder, which is the caller's."""
+
+    EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+
+    def __init__(self, folder, name="test authority"):
+        self.folder = pathlib.Path(folder)
+        self.numbers = itertools.count()
+        self.certificate, self.key = self._file("ca"), self._file("ca-key")
+        self._openssl("req", "-x509", *self.EC, "-days", 2, "-subj", f"/CN={name}", "-keyout", self.key, "-out", self.certificate)
+        ssl.create_default_context(cafile=str(self.certificate))  # it can be loaded
+
+    def _file(self, kind):
+        return self.folder / f"{kind}-{next(self.numbers)}.pem"
+
+    def _openssl(self, *arguments):
+        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=LIMIT)
+
+    def issue(self, names=("DNS:localhost", "IP:127.0.0.1"), days=2):
+        """(certificate file, key file); with negative days it has expired."""
+        request, certificate, key = self._file("request"), self._file("certificate"), self._file("key")
+        alt_names = "subjectAltName=" + ",".join(names)
+        self._openssl("req", *self.EC, "-subj", "/CN=issued", "-addext", alt_names, "-keyout", key, "-out", request)
+        self._openssl(
+            *["x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.key, "-CAcreateserial"],
+            *["-days", days, "-copy_extensions", "copy", "-out", certificate],
+        )
+        return certificate, key
+
+
+class OldTlsServer:
+    """Speaks TLS 1.1 at most, and keeps what clients say once a handshake is over."""
+
+    def __init__(self, certificate, key):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that is the point
+            self.context.minimum_version = ssl.TLSVersion.TLSv1
+            self.context.maximum_version = ssl.TLSVersion.TLSv1_1
+        # OpenSSL counts the signatures of these versions as broken: they exist at security level 0 only.
+        self.context.set_ciphers("ALL:@SECLEVEL=0")
+        self.context.set_alpn_protocols(["h2"])
+        self.context.load_cert_chain(certificate, key)
+        self.said = bytearray()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self._listen, args=(client,), daemon=True).start()
+
+    def _listen(self, client):
+        try:
+            with self.context.wrap_socket(client, server_side=True) as inner:
+                while data := inner.recv(1 << 16):
+                    self.said += data
+        except OSError:
+            pass  # the handshake failed
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
 
 
 def make_certificate(folder, names=("DNS:localhost", "IP:127.0.0.1"), common_name="localhost"):

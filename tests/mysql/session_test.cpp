@@ -638,6 +638,23 @@ TEST_CASE("what the server's and the library's errors mean") {
   CHECK(code(2013, "Lost connection to server during query") == error_code::host_unreachable);
   CHECK(code(2013, "tlsv13 alert certificate required") == error_code::tls_failed);
   CHECK(code(2026, "TLS/SSL error: unable to get local issuer certificate", true) == error_code::tls_failed);
+  connection_settings shows_certificate = settings;
+  shows_certificate.tls.client_certificate = "pem";
+  const auto tls_words = [](const connection_settings& at, unsigned number, const std::string& text) {
+    const failure f = explain_mysql_fault({number, text, true, {}}, at);
+    CHECK(f.code == error_code::tls_failed);
+    return f.message;
+  };
+  CHECK(tls_words(settings, 2013, "tlsv13 alert certificate required")
+            .find("may ask for a client certificate") != std::string::npos);
+  CHECK(tls_words(shows_certificate, 2026, "tlsv1 alert unknown ca")
+            .find("may not accept the client certificate") != std::string::npos);
+  CHECK(tls_words(settings, 2026, "self-signed certificate").find("is self-signed") != std::string::npos);
+  CHECK(tls_words(settings, 2026, "self-signed certificate in certificate chain")
+            .find("not signed by a trusted authority") != std::string::npos);
+  for (const char* const text : {"error:0A000102:SSL routines::unsupported protocol",
+                                 "error:0A00042E:SSL routines::tlsv1 alert protocol version"})
+    CHECK(tls_words(settings, 2026, text).find("too old") != std::string::npos);
   CHECK(code(2027, "Malformed packet") == error_code::response_malformed);
   CHECK(code(2020, "Got packet bigger than 'max_allowed_packet' bytes") == error_code::response_too_large);
   const failure f = explain_mysql_fault({2003, "Can't connect to server on 'h' (113)", true, {}}, settings);
@@ -707,12 +724,14 @@ TEST_CASE("the end of the question worker gives up a peek under way") {
   std::promise<void> asked;
   std::promise<result<std::map<shard_id, gtid_set>>> answered;
   {
-    question_worker worker(connection_settings{}, {}, [&asked](const auto&, const std::function<bool()>& given_up) {
-      asked.set_value();
-      while (!given_up()) std::this_thread::yield();
-      return result<std::map<shard_id, gtid_set>>(fail(error_code::interrupted, "The read is ending."));
-    });
-    worker.ask_stops({{keyspace_name("ks"), shard_name("-")}}, [&answered](auto stops) { answered.set_value(stops); });
+    question_worker worker(
+        connection_settings{}, {}, [&asked](const auto&, const std::function<bool()>& given_up) {
+          asked.set_value();
+          while (!given_up()) std::this_thread::yield();
+          return result<std::map<shard_id, gtid_set>>(fail(error_code::interrupted, "The read is ending."));
+        });
+    worker.ask_stops({{keyspace_name("ks"), shard_name("-")}},
+                     [&answered](auto stops) { answered.set_value(stops); });
     asked.get_future().wait();
   }
   const auto stops = answered.get_future().get();
