@@ -593,12 +593,12 @@ def closed_port():
 
 
 class Relay:
-    """Passes connections on to another port, and keeps what clients say."""
+    """Passes connections on to another port, and keeps what clients say. The first connection may go to a port of its own."""
 
-    def __init__(self, port):
+    def __init__(self, port, first=None):
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        self.to = port
+        self.to = itertools.chain([first or port], itertools.repeat(port))
         self.said = bytearray()
         self.sockets = [self.listener]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -609,7 +609,7 @@ class Relay:
                 client = self.listener.accept()[0]
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self.to))
+            server = socket.create_connection(("127.0.0.1", next(self.to)))
             self.sockets += [client, server]
             for source, sink, keeps in ((client, server, True), (server, client, False)):
                 threading.Thread(target=self._pass_on, args=(source, sink, keeps), daemon=True).start()

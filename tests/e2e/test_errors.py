@@ -1,15 +1,21 @@
 """Every error path of every command: only Airbyte messages on standard output, the right failure type, no secrets."""
 import base64
 import json
+import os
+import pathlib
+import signal
 import tempfile
 import unittest
 
 from tests.e2e.faults import FaultTest
 from tests.e2e.harness import (
     CONNECTOR,
+    Authority,
     Connector,
     LocalBranch,
     Process,
+    Relay,
+    SilentServer,
     closed_port,
     configure,
     make_certificate,
@@ -209,6 +215,51 @@ class CommandLine(ErrorTest):
                 self.assertIn("--help", errors)
 
 
+class TransportLog(ErrorTest):
+    """gRPC's own lines come as LOG messages of the level DEBUG, or not at all; never as they are."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.folder.cleanup)
+        authority = Authority(cls.folder.name)
+        cls.ca = authority.certificate.read_text()
+        cls.good = LocalBranch(["commerce:1"], tables=2, rows=5, tls=authority.issue())
+        cls.addClassCleanup(cls.good.close)
+        cls.expired = LocalBranch(["commerce:1"], rows=5, tls=authority.issue(days=-1))
+        cls.addClassCleanup(cls.expired.close)
+
+    def lines(self, command, level, environment):
+        # The handshake that names faults goes well, those of gRPC do not: gRPC logs that.
+        first = self.good.grpc_port if command == "check" else None
+        relay = Relay(self.expired.grpc_port, first)
+        self.addCleanup(relay.close)
+        config = self.good.config(port=relay.port, tls={"mode": "verify", "ca_certificate": self.ca}, max_retries=1)
+        with Connector(config, self.catalog) as connector:
+            arguments = ["--config", connector.config, "--log-level", level]
+            if command == "read":
+                arguments += ["--catalog", connector.file(configure(self.catalog))]
+            with Process([CONNECTOR, command, *arguments], env={**os.environ, **environment}, config=config) as process:
+                transcript = process.transcript()
+        self.assertEqual("", transcript.stderr)
+        return [log for log in transcript.logs if "gRPC: " in log]
+
+    def test_lines_of_grpc_are_log_messages(self):
+        for command in ("check", "read"):
+            for environment in ({}, {"GRPC_VERBOSITY": "DEBUG"}, {"GRPC_VERBOSITY": "ERROR"}):
+                with self.subTest(command=command, environment=environment):
+                    lines = self.lines(command, "debug", environment)
+                    self.assertTrue(lines, "gRPC said nothing")
+                    for line in lines:
+                        self.assertRegex(line, r"^DEBUG gRPC: .*[Hh]andshake")
+
+    def test_below_debug_they_are_dropped(self):
+        for command in ("check", "read"):
+            with self.subTest(command=command):
+                self.assertEqual([], self.lines(command, "info", {"GRPC_VERBOSITY": "DEBUG"}))
+
+
 class Secrets(ErrorTest):
     """The harness looks for password, key and header in every transcript of every test; here they are provoked."""
 
@@ -255,6 +306,54 @@ class Secrets(ErrorTest):
                 error = transcript.errors[0]
                 for text in (error["message"], error["internal_message"]):
                     self.assertIn(f"denied: {USERNAME}:****, quoted \"****\", authorization: Basic ****, ****.", text)
+
+    # gRPC then tells of every frame that it sends, headers with a login included.
+    MOST_VERBOSE = {"GRPC_VERBOSITY": "DEBUG", "GRPC_TRACE": "all"}
+
+    def test_what_others_see_of_the_program_while_it_runs(self):
+        """Its arguments, its environment, the names of its threads: no login, and no other process."""
+        silent = SilentServer()
+        self.addCleanup(silent.close)
+        stalled = self.faulty(
+            [{"do": "stall", "phase": "copy", "repeat": 100}], ["commerce:1"], rows=5, username=USERNAME, password=PASSWORD
+        )
+        cases = (
+            ("check", self.server.config(port=silent.port), silent.next_connection),
+            ("discover", self.server.config(mysql_port=silent.port), silent.next_connection),
+            ("read", stalled.config(), lambda: self.wait_for(stalled, "fault", "stall")),
+        )
+        for command, config, wait in cases:
+            with self.subTest(command=command), Connector(config, self.catalog) as connector:
+                arguments = ["--config", connector.config, "--log-level", "trace"]
+                if command == "read":
+                    arguments += ["--catalog", connector.file(configure(self.catalog, only=["sbtest1"]))]
+                environment = {**os.environ, **self.MOST_VERBOSE}
+                with Process([CONNECTOR, command, *arguments], env=environment, config=config) as process:
+                    wait()
+                    proc = pathlib.Path("/proc") / str(process.process.pid)
+                    tasks = list((proc / "task").iterdir())
+                    seen = [(proc / name).read_bytes() for name in ("cmdline", "environ", "comm", "status")]
+                    seen += [(task / "comm").read_bytes() for task in tasks]
+                    children = [(task / "children").read_text() for task in tasks]
+                    process.signal(signal.SIGTERM)
+                    transcript = self.assert_hidden(process)
+                self.assertEqual("", "".join(children))
+                self.assertIn(str(connector.config).encode(), seen[0], "these are the arguments")
+                check_no_secret([text.decode("utf-8", "replace") for text in seen], spellings(config))
+                self.assertEqual("", transcript.stderr)
+
+    def test_a_transport_that_tells_everything_tells_no_login(self):
+        """gRPC's traces hold the headers of each call; not a line of them may come out, at any log level."""
+        for command in ("check", "read"):
+            arguments = ["--config", self.main.config, "--log-level", "trace"]
+            if command == "read":
+                arguments += ["--catalog", self.main.file(configure(self.catalog))]
+            environment = {**os.environ, **self.MOST_VERBOSE}
+            with self.subTest(command=command):
+                with Process([CONNECTOR, command, *arguments], env=environment, config=self.main.content) as process:
+                    transcript = self.assert_hidden(process)
+                self.assertEqual(0, transcript.code, transcript.explain())
+                self.assertEqual("", transcript.stderr)
 
     def test_password_is_in_no_error(self):
         broken = (
