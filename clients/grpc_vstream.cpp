@@ -177,7 +177,10 @@ grpc::ChannelArguments arguments_of(const tls_settings& tls, const channel_plan&
   // Retries belong to the engine, which knows the last complete position.
   args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   args.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
+  // A compressed response ends its call all the same. Not unpacked before that: the limit on responses counts
+  // what arrives, and few bytes can unpack to very many.
   args.SetInt(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE);
+  args.SetInt(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
   args.SetUserAgentPrefix("source-planetscale/" PSOURCE_VERSION);
   if (tls.enabled && !tls.server_name.empty()) {
     args.SetSslTargetNameOverride(tls.server_name);
@@ -280,7 +283,8 @@ class grpc_vstream_client::hub {
     const auto silent_since = std::chrono::steady_clock::now() - silence;
     std::lock_guard<std::mutex> lock(mutex_);
     for (auto& slot : live_) {
-      // Many streams notice a dead line one after the other; what was made for the first of them is fresh enough for all.
+      // Many streams notice a dead line one after the other; what was made for the first of them is fresh
+      // enough for all.
       if (slot->used_since && *slot->used_since <= silent_since) {
         retired_.push_back(std::exchange(slot, make_slot()));
       }

@@ -65,6 +65,11 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
     return make(error_code::credentials_refused,
                 "The server refused the user name or password for " + where + " (" + shorten(text) +
                     "). Check `username` and `password`, and that they may read this branch.");
+  // gRPC's own words, of the client's side.
+  if (end.status_code == status_unimplemented && has(text, {"Compression algorithm"}))
+    return make(error_code::vstream_unavailable,
+                "The server compresses its responses (" + shorten(text) +
+                    "), which it was not asked for. Look for a proxy before vtgate that does it.");
   if (end.status_code == status_unimplemented)
     return make(error_code::vstream_unavailable,
                 "The server at this host and port does not offer VStream. Check `host` and `port` (vtgate's gRPC port), "

@@ -1,8 +1,14 @@
 // The gRPC client against a real server: bytes, read-ahead, ends, cancelling, channels, metadata.
 #include "clients/grpc_vstream.hpp"
 
+#include <dlfcn.h>
 #include <doctest/doctest.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <zlib.h>
 
+#include <atomic>
+#include <future>
 #include <memory>
 #include <random>
 #include <set>
@@ -16,6 +22,22 @@
 using namespace psource;
 using namespace psource::test;
 using namespace std::chrono_literals;
+
+namespace {
+
+// What zlib has unpacked in this process.
+std::atomic<std::size_t> unpacked_bytes{0};
+
+}  // namespace
+
+// gRPC's library finds this function before zlib's own.
+extern "C" int inflate(z_streamp stream, int flush) {
+  static const auto original = reinterpret_cast<int (*)(z_streamp, int)>(dlsym(RTLD_NEXT, "inflate"));
+  const uLong before = stream->total_out;
+  const int outcome = original(stream, flush);
+  unpacked_bytes += stream->total_out - before;
+  return outcome;
+}
 
 namespace {
 
@@ -169,6 +191,46 @@ TEST_CASE("a response above the limit ends the stream") {
   CHECK(end->status_code == 8);
   CHECK(end->message.find("larger than max") != std::string::npos);
   CHECK_FALSE(end->cancelled_by_us);
+}
+
+TEST_CASE("a compressed response ends its call and is not unpacked") {
+  // Small, so that it is there together with the headers: gRPC then has it unpacked before it looks at them.
+  scripted_server server([](const seen_call& call) {
+    call_script script{{std::string(16384, '\0')}, 1, std::nullopt, true};
+    if (call.method == "/anyone") {
+      script.end = grpc::Status::OK;
+    }
+    return script;
+  });
+  // That the server does compress, and that the count sees it: a client that takes anything.
+  unpacked_bytes = 0;
+  const auto settings = server.settings();
+  grpc::GenericStub anyone(grpc::CreateChannel(settings.host + ":" + std::to_string(settings.port),
+                                               grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  const grpc::Slice word("x");
+  const grpc::ByteBuffer request(&word, 1);
+  grpc::ByteBuffer response;
+  std::promise<grpc::Status> done;
+  anyone.UnaryCall(&context, "/anyone", {}, &request, &response,
+                   [&done](grpc::Status status) { done.set_value(std::move(status)); });
+  REQUIRE(done.get_future().get().ok());
+  CHECK(response.Length() == 16384);
+  CHECK(unpacked_bytes.load() == 16384);
+
+  unpacked_bytes = 0;
+  auto client = client_of(settings);
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({"x"}, listener);
+  for (const std::string& taken : take_all(*call, *listener)) {
+    CHECK(taken.size() < 100);
+  }
+  const auto end = listener->wait_for_end();
+  REQUIRE(end.has_value());
+  CHECK(end->status_code == 12);
+  CHECK(end->message == "Compression algorithm 'gzip' is disabled.");
+  CHECK_FALSE(end->cancelled_by_us);
+  CHECK(unpacked_bytes.load() == 0);
 }
 
 TEST_CASE("cancel and drop end a running call") {

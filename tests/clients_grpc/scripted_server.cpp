@@ -43,6 +43,9 @@ class scripted_server::reactor final : public grpc::ServerGenericBidiReactor {
       seen.metadata.emplace(std::string(key.data(), key.size()), std::string(value.data(), value.size()));
     }
     script_ = server_.script_(seen);
+    if (script_.compress) {
+      context_->set_compression_algorithm(GRPC_COMPRESS_GZIP);
+    }
     {
       std::lock_guard<std::mutex> lock(server_.mutex_);
       server_.counters_.calls += 1;

@@ -30,6 +30,8 @@ struct call_script {
   std::size_t repeat = 1;
   /// Absent = the call stays open until the client cancels.
   std::optional<grpc::Status> end;
+  /// Responses go out with gzip, whatever the client takes.
+  bool compress = false;
 };
 
 /// What the server saw of a call.

@@ -80,6 +80,12 @@ TEST_CASE("each text of a server becomes the right failure") {
   }
 }
 
+TEST_CASE("a server that compresses is told apart from one without VStream") {
+  const failure what = classify_stream_end({12, "Compression algorithm 'gzip' is disabled.", false}, place);
+  CHECK(what.code == error_code::vstream_unavailable);
+  CHECK(what.message.find("The server compresses its responses (Compression algorithm 'gzip' is disabled.)") == 0);
+}
+
 TEST_CASE("the recorded errors of a real Vitess are known") {
   CHECK(classify_stream_end({13, recorded("bad_gtid"), false}, place).code == error_code::position_foreign);
   CHECK(classify_stream_end({2, recorded("lastpk_no_fields"), false}, place).code == error_code::lastpk_refused);
