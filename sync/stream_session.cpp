@@ -152,7 +152,7 @@ result<pump_result> stream_session::pump(batch& out) {
   if (!events_.ok())
     return fail(error_code::response_malformed, "A response of the stream " + spec_.keyspace.str() + "/" +
                                                     (spec_.shards.empty() ? "" : spec_.shards.front().str()) +
-                                                    " cannot be decoded.");
+                                                    " cannot be decoded: it is not a whole VStreamResponse.");
   response_.reset();
   return pump_result::needs_input;
 }
@@ -360,7 +360,8 @@ result<void> stream_session::start_rows(const raw_event& event) {
   // Without its name it would count as another table's, and be left out.
   if (!rows_.ok())
     return fail(error_code::response_malformed, "A ROW event of " + spec_.keyspace.str() + "/" +
-                                                    std::string(event.shard) + " cannot be decoded.");
+                                                    std::string(event.shard) +
+                                                    " cannot be decoded: it is not a whole RowEvent.");
   rows_cursor_ = nullptr;
   rows_table_ = find_table(rows_.table_name());
   // Rows of other tables (sidecar heartbeats, say) are none of ours.
@@ -430,7 +431,7 @@ result<pump_result> stream_session::take_changes(batch& out) {
       if (!rows_.ok())
         return fail(error_code::response_malformed, "A ROW event of " +
                                                         spec_.tables[rows_table_].shape->id.to_string() +
-                                                        " cannot be decoded.");
+                                                        " cannot be decoded: it is not a whole RowEvent.");
       return pump_result::needs_input;
     }
     has_change_ = true;

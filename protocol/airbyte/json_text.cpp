@@ -7,6 +7,7 @@
 #include <rapidjson/writer.h>
 
 #include <cstdint>
+#include <optional>
 
 namespace psource {
 namespace {
@@ -27,9 +28,15 @@ std::string place_of(std::string_view text, std::size_t offset) {
   return "line " + std::to_string(line) + ", column " + std::to_string(column);
 }
 
-// The offset of the bracket that goes too deep, or npos.
-std::size_t too_deep_at(std::string_view text) {
+struct excess {
+  std::size_t offset;
+  std::string what;
+};
+
+// Where the text goes beyond a limit of nesting or number, and which.
+std::optional<excess> excess_in(std::string_view text) {
   std::size_t depth = 0;
+  std::size_t elements = 0;
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -40,23 +47,27 @@ std::size_t too_deep_at(std::string_view text) {
         in_string = false;
     } else if (c == '"') {
       in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > max_json_depth) return i;
+    } else if (c == '[' || c == '{' || c == ',') {
+      if (c != ',' && ++depth > max_json_depth)
+        return excess{i, "nests deeper than " + std::to_string(max_json_depth) + " levels"};
+      if (++elements > max_json_elements)
+        return excess{i, "holds more than " + std::to_string(max_json_elements) + " values"};
     } else if ((c == ']' || c == '}') && depth > 0) {
       --depth;
     }
   }
-  return std::string_view::npos;
+  return std::nullopt;
 }
 
-// The offset of the second half of a surrogate pair without its first, or npos. RapidJSON refuses a first half alone, but
-// makes bytes that are no UTF-8 of this.
+// The offset of the second half of a surrogate pair without its first, or npos. RapidJSON refuses a first
+// half alone, but makes bytes that are no UTF-8 of this.
 std::size_t lone_surrogate_at(std::string_view text) {
   constexpr std::size_t unit_size = 6;  // \uXXXX
   // JSON has backslashes in strings only.
   for (std::size_t at = text.find('\\'); at != std::string_view::npos; at = text.find('\\', at)) {
     const auto escape = text.substr(at, unit_size);
-    const bool surrogate = escape.size() == unit_size && escape[1] == 'u' && (escape[2] == 'd' || escape[2] == 'D');
+    const bool surrogate =
+        escape.size() == unit_size && escape[1] == 'u' && (escape[2] == 'd' || escape[2] == 'D');
     if (surrogate && std::string_view("cdefCDEF").find(escape[3]) != std::string_view::npos) return at;
     // A first half takes the unit behind it along.
     at += !surrogate || escape[3] < '8' ? 2 : 2 * unit_size;
@@ -96,11 +107,11 @@ result<std::vector<rapidjson::Document>> parse_json_values(std::string_view text
   if (text.size() > max_json_bytes)
     return fail(code, "The text of " + name + " is " + std::to_string(text.size()) + " bytes long; at most " +
                           std::to_string(max_json_bytes) + " are read.");
-  if (const auto at = too_deep_at(text); at != std::string_view::npos)
-    return fail(code, "The text of " + name + " nests deeper than " + std::to_string(max_json_depth) +
-                          " levels (" + place_of(text, at) + ").");
+  if (const auto over = excess_in(text))
+    return fail(code, "The text of " + name + " " + over->what + " (" + place_of(text, over->offset) + ").");
   if (const auto at = lone_surrogate_at(text); at != std::string_view::npos)
-    return fail(code, "The text of " + name + " is not JSON: half a surrogate pair (" + place_of(text, at) + ").");
+    return fail(code,
+                "The text of " + name + " is not JSON: half a surrogate pair (" + place_of(text, at) + ").");
   std::vector<rapidjson::Document> values;
   std::size_t offset = 0;
   for (;;) {

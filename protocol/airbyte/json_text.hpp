@@ -15,8 +15,10 @@ namespace psource {
 /// Files above this size, and values nested deeper, are refused.
 constexpr std::size_t max_json_bytes = std::size_t{256} << 20;
 constexpr std::size_t max_json_depth = 100;
-/// Most values that parse_json_values() reads.
+/// Most values that parse_json_values() reads one after the other.
 constexpr std::size_t max_json_values = 100000;
+/// Most elements that lists and objects of one text have, all together: each takes up to 32 bytes of memory.
+constexpr std::size_t max_json_elements = 20'000'000;
 
 /// Parses one JSON value. `what` names the text in messages ("the configuration"). Errors (with `code`) name
 /// line and column, and never quote the text, which may hold secrets. The text must be UTF-8; a byte order

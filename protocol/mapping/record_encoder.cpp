@@ -391,7 +391,8 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
   const std::string where = "table " + shape.id.to_string();
   if (fields.columns.empty() || fields.columns.size() > most_columns)
     return refuse(error_code::response_malformed, "The server describes " + where + " with " +
-                                                      std::to_string(fields.columns.size()) + " columns.");
+                                                      std::to_string(fields.columns.size()) +
+                                                      " columns; MySQL allows 1 to 4096.");
 
   auto state = std::make_unique<impl>();
   state->id = shape.id;
