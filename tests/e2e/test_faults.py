@@ -2,7 +2,7 @@
 import unittest
 
 from tests.e2e.faults import FaultTest
-from tests.e2e.harness import configure, cursors_of, record_stream
+from tests.e2e.harness import SilentServer, configure, cursors_of, record_stream
 
 
 def warnings(transcripts):
@@ -83,6 +83,28 @@ class Stalls(FaultTest):
         told = warnings(transcripts)
         self.assertEqual(1, len(told), "\n".join(told))
         self.assertIn("brought nothing new for 6 s (timeout_seconds)", told[0])
+
+    def test_a_server_that_accepts_and_never_answers_ends_a_read_at_its_peek(self):
+        """gRPC gives a connection 20 s to become one; then each attempt counts."""
+        silent = SilentServer()
+        self.addCleanup(silent.close)
+        branch = self.branch(["commerce:1"], rows=10)
+        configured = configure(self.connector(branch.config()).catalog)
+        connector = self.connector(branch.config(port=silent.port, max_retries=0, timeout_seconds=1))
+        failed, seconds = self.failed_read(connector, configured)
+        self.assertLess(seconds, 30)
+        self.assertEqual("transient_error", failed.errors[0]["failure_type"])
+        self.assertIn("No VStream connection for commerce/-", failed.errors[0]["message"])
+        self.assertEqual([], failed.records)
+
+    def test_a_server_that_falls_silent_behind_its_peek(self):
+        """Each attempt ends at timeout_seconds; one that has brought something does not count against max_retries."""
+        branch = self.faulty([{"do": "stall", "phase": "copy", "rows": 1500, "repeat": 3}], ["commerce:1"], rows=6000)
+        connector = self.connector(branch.config(timeout_seconds=1, max_retries=1))
+        transcript = connector.read(configure(connector.catalog))
+        told = warnings([transcript])
+        self.assertEqual(3, len(told), "each attempt brought something, so none of them counts")
+        self.assertEqual(6000, len({r["data"]["id"] for r in transcript.records}))
 
     def test_p2_a_slow_peek_passes(self):
         """The time limits of a stream are not those of a peek, during which vtgate may look for a tablet."""

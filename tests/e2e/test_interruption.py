@@ -229,17 +229,47 @@ class Phases(FaultTest):
 
     def test_a_signal_while_nothing_is_read_yet(self):
         for name, command, config, configured, silent in self.phases():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                with self.subTest(phase=name, signal=number):
+            for numbers in ((signal.SIGTERM,), (signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM)):
+                with self.subTest(phase=name, signals=numbers):
                     connector = self.connector(config)
                     arguments = ["--config", connector.config]
                     if command == "read":
                         arguments += ["--catalog", connector.file(configured)]
                     with connector.start(command, *arguments) as process:
                         silent.next_connection()
-                        process.signal(number)
-                        self.assertEqual(-number, process.wait(15))
+                        for number in numbers:
+                            process.signal(number)
+                        # Two that come at once may be taken in any order.
+                        self.assertIn(process.wait(5), [-number for number in numbers])
                         self.assertEqual([], process.transcript().errors)
+
+    def test_a_signal_between_the_last_state_and_the_exit(self):
+        """Whenever it comes: what was said stays true, and the exit is the read's own or that of the signal."""
+        branch = self.branch(["commerce:2"], rows=10)
+        connector = self.connector(branch.config())
+        configured = configure(connector.catalog)
+        codes = set()
+        for numbers in ((signal.SIGTERM,), (signal.SIGTERM, signal.SIGINT)):
+            for last in (b'"type":"STATE"', b'"status":"COMPLETE"'):
+                for _ in range(5):
+                    with self.subTest(signals=numbers, after=last), connector.start_read(configured) as process:
+                        records = 0
+                        while records < 10 or last not in line:
+                            line = process.line()
+                            self.assertTrue(line, "the read ended before")
+                            records += b'"type":"RECORD"' in line
+                        for number in numbers:
+                            process.signal(number)
+                        transcript = process.transcript(15)
+                        codes.add(transcript.code)
+                        self.assertIn(transcript.code, (0, *(-number for number in numbers)), transcript.explain())
+                        self.assertEqual([], transcript.errors)
+                        self.assertEqual(10, len(transcript.confirmed), transcript.explain())
+                        status = dict(transcript.statuses)[("commerce", "sbtest1")]
+                        if transcript.code == 0 or last == b'"status":"COMPLETE"':
+                            self.assertEqual("COMPLETE", status)
+                        self.assertEqual([], connector.read(configured, transcript.state_file()).records)
+        self.assertTrue(codes - {0}, "no signal came in time")
 
     def test_a_signal_while_a_stream_catches_up(self):
         branch = self.branch(["commerce:2"], rows=100, write_burst=60_000)
