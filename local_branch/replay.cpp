@@ -284,7 +284,7 @@ result<void> add_recording(branch& target, const std::string& file) {
       auto& from = ks.shards[s->name()];
       s->initial_position = from.initial_position;
       const auto& entries = read.last().shard_gtids();
-      s->serving = std::any_of(entries.begin(), entries.end(), [&](const auto& entry) {
+      s->serving = std::any_of(entries.begin(), entries.end(), [&, &name = name](const auto& entry) {
         return entry.keyspace() == name && entry.shard() == s->name();
       });
       for (auto& [table_name, copy] : from.copies)

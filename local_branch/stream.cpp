@@ -187,7 +187,7 @@ stream_status vstream_session::start(const branch& source, const vtgate::VStream
       shards_.push_back(std::move(stream));
       continue;
     }
-    const auto refuse = [&](const stream_status& why) -> stream_status {
+    const auto refuse = [&, &found = found, &entry = entry](const stream_status& why) -> stream_status {
       const auto tablet = tablet_alias(*found, tablet_type_);
       const bool internal = why.code == code_internal;
       return {why.code, "error starting stream from shard GTID " + compact_text(entry) + ": " +

@@ -227,7 +227,8 @@ TEST_CASE("the specification keeps to the rules of Airbyte's acceptance tests (S
                                                                    {"timeout_seconds", "integer"},
                                                                    {"use_gtid_with_table_pks", "boolean"},
                                                                    {"options", "object"}};
-  for (const auto& [name, type] : before) {
+  for (const auto& [property, type] : before) {
+    const std::string name = property;
     CAPTURE(name);
     REQUIRE(schema["properties"].HasMember(name));
     CHECK(schema["properties"][name]["type"] == type);

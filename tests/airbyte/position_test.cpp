@@ -178,7 +178,8 @@ TEST_CASE("what two positions have in common") {
       {"MariaDB/0-1-5,1-1-7", "MariaDB/0-2-3", "MariaDB/0-2-3"},
       {"FilePos/binlog.000002:4", "FilePos/binlog.000001:900", "FilePos/binlog.000001:900"},
   };
-  for (const auto& [one, other, common] : rows) {
+  for (const auto& row : rows) {
+    const std::string &one = row[0], &other = row[1], &common = row[2];
     CAPTURE(one);
     CAPTURE(other);
     const auto a_set = *gtid_set::parse_position(one);
@@ -221,7 +222,8 @@ TEST_CASE("base64 follows RFC 4648") {
                                                                  {"fooba", "Zm9vYmE="},
                                                                  {"foobar", "Zm9vYmFy"},
                                                                  {std::string("\x00\xff\xfe", 3), "AP/+"}};
-  for (const auto& [bytes, text] : rows) {
+  for (const auto& [bytes, written] : rows) {
+    const std::string& text = written;
     CAPTURE(text);
     CHECK(encoded(bytes) == text);
     CHECK(decode_base64(text).value() == bytes);

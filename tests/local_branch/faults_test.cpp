@@ -139,7 +139,8 @@ TEST_CASE("every problem of a fault file is told with its line") {
       {"{\"do\":\"reshard\",\"from\":[\"-\"],\"to\":[5]}", "\"to\" has to be a list of shards"},
       {"{\"do\":\"reshard\",\"from\":[\"-\"],\"to\":[\"-\"],\"repeat\":2}", "a reshard happens once"},
   };
-  for (const auto& [line, expected] : wrong) {
+  for (const auto& [text, expected] : wrong) {
+    const char* const line = text;
     CAPTURE(line);
     const auto parsed = parse_faults("\n" + std::string(line) + "\n");
     CHECK(parsed.faults.empty());

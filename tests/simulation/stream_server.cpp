@@ -13,7 +13,6 @@ namespace psource::simulation {
 namespace {
 
 constexpr int status_cancelled = 1;
-constexpr int status_unknown = 2;
 constexpr int status_internal = 13;
 
 // The first value of a lastpk's row.
