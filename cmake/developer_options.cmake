@@ -1,5 +1,6 @@
 # Every warning, sanitizer and hardening flag of the project, behind one INTERFACE target: psource_options.
-option(PSOURCE_ASAN "Build with AddressSanitizer and UBSan" OFF)
+set(PSOURCE_SANITIZER "" CACHE STRING "address (with UBSan), thread, or nothing")
+set_property(CACHE PSOURCE_SANITIZER PROPERTY STRINGS "" address thread)
 option(PSOURCE_FUZZ "Build the libFuzzer targets (clang)" OFF)
 option(PSOURCE_WERROR "Treat warnings as errors" ON)
 
@@ -10,12 +11,16 @@ if(PSOURCE_WERROR)
   target_compile_options(psource_options INTERFACE -Werror)
 endif()
 target_include_directories(psource_options INTERFACE ${PROJECT_SOURCE_DIR})
-if(PSOURCE_ASAN)
+if(PSOURCE_SANITIZER STREQUAL "address")
   # CAF binds a null reference in its spawn machinery, which is none of our doing: -fno-sanitize=null.
-  # Every finding ends the program. Optimised a little: the tests of this build have to end, too.
-  add_compile_options(-fsanitize=address,undefined -fno-sanitize=null -fno-sanitize-recover=all -fno-omit-frame-pointer
-                      -O1 -D_GLIBCXX_ASSERTIONS)
+  # Every finding ends the program.
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize=null -fno-sanitize-recover=all
+                      -fsanitize-ignorelist=${PROJECT_SOURCE_DIR}/fuzz/sanitizer_ignore.txt -fno-omit-frame-pointer
+                      -D_GLIBCXX_ASSERTIONS)
   add_link_options(-fsanitize=address,undefined)
+elseif(PSOURCE_SANITIZER STREQUAL "thread")
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=thread)
 elseif(PSOURCE_FUZZ)
   # Every finding ends the program; asserts of ours, of RapidJSON and of the standard library count as findings.
   add_compile_options(-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize=null -fno-sanitize-recover=all

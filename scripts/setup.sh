@@ -19,7 +19,7 @@ packages=(
   ca-certificates python3
 )
 if [ "$with_tests" = yes ]; then
-  packages+=(openssl python3-venv python3-pip clang-14 libclang-rt-14-dev valgrind libbenchmark-dev)
+  packages+=(openssl python3-venv python3-pip clang-14 libclang-rt-14-dev llvm-14 valgrind libbenchmark-dev)
 fi
 
 if ! command -v dpkg-query >/dev/null; then

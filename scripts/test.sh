@@ -53,20 +53,29 @@ run_tests() {
 }
 case " $parts " in *" unit "*) run_tests unit -LE e2e -j2 ;; esac
 case " $parts " in *" e2e "*) run_tests e2e -L e2e ;; esac
-# The whole engine once more, with AddressSanitizer and UBSan. (Parsers have theirs under fuzzing.)
-run_sanitized() {
-  if ! { cmake --preset asan -DPSOURCE_TESTS=ON &&
-         cmake --build build-asan --target engine_simulation simulation_scenarios_test stdout_writer_test; }; then
+# sanitized NAME PRESET TARGETS... -- CTEST ARGUMENTS...: builds with a sanitizer and runs.
+sanitized() {
+  local name=$1 preset=$2 targets=()
+  shift 2
+  while [ "$1" != -- ]; do targets+=("$1"); shift; done
+  shift
+  if ! { cmake --preset "$preset" -DPSOURCE_TESTS=ON && cmake --build "build-$preset" --target "${targets[@]}"; }; then
     failed=1
-    echo '<testsuite><testcase name="sanitizer_build" status="fail"/></testsuite>' > "$results/sanitized.xml"
-    end_stage "sanitizer build"
+    echo "<testsuite><testcase name=\"${preset}_build\" status=\"fail\"/></testsuite>" > "$results/$name.xml"
+    end_stage "$preset build"
     return
   fi
-  end_stage "sanitizer build"
-  ctest --test-dir build-asan -j2 --output-on-failure --no-tests=error --output-junit "$PWD/$results/sanitized.xml" \
-    --test-output-size-passed 4000000 --test-output-size-failed 4000000 \
-    -R '^(simulation_scenarios_test|simulation_seeds_[12]|stdout_writer_test)$' || failed=1
-  end_stage "sanitized tests"
+  end_stage "$preset build"
+  ctest --test-dir "build-$preset" --output-on-failure --no-tests=error --output-junit "$PWD/$results/$name.xml" \
+    --test-output-size-passed 4000000 --test-output-size-failed 4000000 "$@" || failed=1
+  end_stage "$name tests"
+}
+# The suite once more with AddressSanitizer and UBSan; what threads share, with neither CAF nor gRPC, with ThreadSanitizer.
+run_sanitized() {
+  sanitized asan_unit asan all -- -LE e2e -j2
+  sanitized asan_e2e asan all -- -R '^e2e_(spec|check|discover|sync|reshard)$'
+  local threaded=(stdout_writer_test mysql_session_test mysql_server_test)
+  sanitized tsan tsan "${threaded[@]}" -- -R "^($(IFS='|'; echo "${threaded[*]}"))\$"
 }
 case " $parts " in *" sanitized "*) run_sanitized ;; esac
 case " $parts " in *" fuzz "*)

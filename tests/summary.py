@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Adds up ctest's JUnit files: counts the cases inside each doctest and unittest program, not the programs, and the lines
 that the end-to-end tests held against Airbyte's models and the catalogs."""
+import pathlib
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -49,6 +50,7 @@ def main(files):
     passed = failed = 0
     sums = {}
     for file in files:
+        before = passed, failed
         for case in ElementTree.parse(file).getroot().iter("testcase"):
             p, f = count(case)
             checked(case, sums)
@@ -56,6 +58,7 @@ def main(files):
             failed += f
             if f:
                 print(f"failed: {case.get('name')} ({f} of {p + f})")
+        print(f"{pathlib.Path(file).stem}: {passed - before[0]} passed, {failed - before[1]} failed")
     if sums:
         print("End to end, checked: " + ", ".join(f"{number:,} {what}" for what, number in sums.items()))
     print(f"{passed} passed, {failed} failed")

@@ -1,13 +1,16 @@
 """The rules that every transcript is held to, whatever the test: Airbyte's schema of each record, no secret anywhere,
-and only messages that the documentation explains. At the end of a module the sum of what was checked is printed."""
+and only messages that the documentation explains. At the end of a module the sum of what was checked is printed, and
+the module fails if a sanitizer has found something in any of its programs."""
 import atexit
 import base64
 import collections
 import functools
 import json
+import os
 import pathlib
 import re
 import sys
+import tempfile
 
 import jsonschema
 
@@ -201,15 +204,34 @@ def check_explained(messages):
         CHECKED["messages explained"] += 1
 
 
+# -- sanitizers ----------------------------------------------------------------------------------------------------
+
+# Reports go to files, not to standard error: that of a program which a test kills is often read by nobody. In a program
+# without sanitizers these mean nothing.
+REPORTS = tempfile.TemporaryDirectory(prefix="psource-reports-")
+for _variable in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS", "TSAN_OPTIONS"):
+    os.environ[_variable] = f"{os.environ.get(_variable, '')}:log_path={REPORTS.name}/report:print_stacktrace=1"
+
+
+def sanitizer_reports():
+    """What sanitizers have written until now."""
+    return [file.read_text(errors="replace") for file in sorted(pathlib.Path(REPORTS.name).iterdir())]
+
+
 # -- the sum -------------------------------------------------------------------------------------------------------
 
 CHECKED = collections.Counter()
 
 
 @atexit.register
-def _print_sum():
+def _end():
     if CHECKED:
         print("checked: " + ", ".join(f"{count} {what}" for what, count in CHECKED.items()), file=sys.stderr)
+    reports = sanitizer_reports()
+    if reports:
+        print(f"{len(reports)} programs with reports of a sanitizer:", *reports[:5], sep="\n", file=sys.stderr, flush=True)
+        REPORTS.cleanup()
+        os._exit(1)
 
 
 def check_transcript(transcript, config=None, configured=None):
