@@ -188,19 +188,54 @@ grpc::ChannelArguments arguments_of(const tls_settings& tls, const channel_plan&
   return args;
 }
 
-// One copy into contiguous memory. Keeping gRPC's slices instead would pin its much larger read blocks.
-response_buffer flatten(grpc::ByteBuffer& in) {
-  auto out = std::make_shared<std::string>();
-  std::vector<grpc::Slice> slices;
-  if (in.Valid() && in.Dump(&slices).ok()) {
-    out->reserve(in.Length());
-    for (const grpc::Slice& slice : slices) {
-      out->append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+// The memory of responses that were used up, for the next ones: fresh memory of that size would have to be cleared by the
+// system each time, and leaves holes in the heap. Lives as long as the last response.
+class response_pool : public std::enable_shared_from_this<response_pool> {
+ public:
+  // One copy into contiguous memory. Keeping gRPC's slices instead would pin its much larger read blocks.
+  response_buffer flatten(grpc::ByteBuffer& in) {
+    std::unique_ptr<std::string> out = take();
+    std::vector<grpc::Slice> slices;
+    if (in.Valid() && in.Dump(&slices).ok()) {
+      out->reserve(in.Length());
+      for (const grpc::Slice& slice : slices) {
+        out->append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+      }
     }
+    in.Clear();
+    return {out.release(), [pool = shared_from_this()](std::string* used) { pool->give_back(used); }};
   }
-  in.Clear();
-  return out;
-}
+
+ private:
+  // Two of vtgate's usual responses for each of a few streams; more are in use than lie here.
+  static constexpr std::size_t most_kept = std::size_t{4} << 20;
+
+  std::unique_ptr<std::string> take() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (free_.empty()) {
+      return std::make_unique<std::string>();
+    }
+    std::unique_ptr<std::string> taken = std::move(free_.back());
+    free_.pop_back();
+    kept_ -= taken->capacity();
+    return taken;
+  }
+
+  void give_back(std::string* used) {
+    std::unique_ptr<std::string> owned(used);
+    owned->clear();
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (owned->capacity() > most_kept - kept_) {
+      return;
+    }
+    kept_ += owned->capacity();
+    free_.push_back(std::move(owned));
+  }
+
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<std::string>> free_;
+  std::size_t kept_ = 0;  // Bytes of free_, at most most_kept.
+};
 
 // One channel and what runs on it. The counts are guarded by the hub's mutex.
 struct channel_slot {
@@ -306,6 +341,7 @@ class grpc_vstream_client::hub {
 
   const metadata_list metadata;
   const transport_limits limits;
+  const std::shared_ptr<response_pool> responses = std::make_shared<response_pool>();
   std::atomic<std::size_t> held_bytes{0};
   std::atomic<std::uint64_t> next_call_id{0};
 
@@ -424,7 +460,7 @@ class grpc_vstream_client::running_call final
       }
       return;
     }
-    response_buffer response = flatten(incoming_);
+    response_buffer response = hub_->responses->flatten(incoming_);
     bool announce = false;
     bool read = false;
     bool release = false;
