@@ -134,8 +134,12 @@ std::optional<std::size_t> shard::locate(const gtids& have) const {
 std::optional<std::uint32_t> shard::version_of(std::size_t t, std::int64_t id) const {
   if (const auto* state = tables_[t].find(id))
     return state->present ? std::optional<std::uint32_t>(state->version) : std::nullopt;
-  const bool from_start = id >= 1 && id <= owner_.tables()[t].row_count && holds(id);
+  const bool from_start = is_original(t, id) && !tables_[t].emptied;
   return from_start ? std::optional<std::uint32_t>(0) : std::nullopt;
+}
+
+bool shard::is_original(std::size_t t, std::int64_t id) const {
+  return id >= 1 && id <= owner_.tables()[t].row_count && holds(id);
 }
 
 std::size_t shard::ddls_of(std::size_t t, std::size_t count) const {
@@ -167,14 +171,31 @@ std::string_view shard::make_row(byte_buffer& room, std::size_t t, std::size_t d
 
 bool shard::alter(std::size_t t, std::size_t number, std::int64_t time_ns) {
   std::unique_lock lock(mutex_);
-  if (!serving || ddls_of(t, log_.size()) >= number) return false;
+  const std::size_t had = ddls_of(t, log_.size());
+  if (!serving || had >= number) return false;
+  const auto& ddls = owner_.tables()[t].ddls;
+  for (std::size_t n = had; n < number; ++n)
+    if (ddls[n].empties) empty(t);
   tables_[t].ddls.push_back({log_.size(), number});
   transaction statement;
   statement.time_ns = time_ns;
   statement.ddl_table = t;
   statement.ddl_number = number;
   commit(std::move(statement));
+  // What the tablet writes for itself when it has read the columns anew.
+  for (int i = 0; i < 2; ++i) {
+    transaction reload;
+    reload.time_ns = time_ns;
+    commit(std::move(reload));
+  }
   return true;
+}
+
+void shard::empty(std::size_t t) {
+  auto& table = tables_[t];
+  if (!table.emptied) table.emptied = log_.size();
+  for (auto& [id, state] : table.changed)
+    if (state.present) state.replace(log_.size(), state.version, false, state.ddls);
 }
 
 void shard::commit(transaction t) {
@@ -238,20 +259,12 @@ bool shard::writer::exists(std::size_t t, std::int64_t id) const {
 void shard::writer::set(std::size_t t, std::int64_t id, std::uint32_t version, bool present) {
   auto& changed = shard_.tables_[t].changed;
   auto [at, fresh] = changed.try_emplace(id);
-  auto& state = at->second;
-  if (!fresh) {
-    auto older = std::make_unique<shard_table::row_state>();
-    older->since = state.since;
-    older->version = state.version;
-    older->present = state.present;
-    older->ddls = state.ddls;
-    older->older = std::move(state.older);
-    state.older = std::move(older);
-  }
-  state.since = shard_.log_.size();
-  state.version = version;
-  state.present = present;
-  state.ddls = static_cast<std::uint16_t>(shard_.ddls_of(t, shard_.log_.size()));
+  const std::size_t here = shard_.log_.size();
+  const auto ddls = static_cast<std::uint16_t>(shard_.ddls_of(t, here));
+  if (fresh)
+    at->second = {here, version, present, ddls, nullptr};
+  else
+    at->second.replace(here, version, present, ddls);
 }
 
 void shard::writer::add(change_kind kind, std::size_t t, std::int64_t id, std::uint32_t version) {
@@ -261,7 +274,8 @@ void shard::writer::add(change_kind kind, std::size_t t, std::int64_t id, std::u
 bool shard::writer::insert(std::size_t t, std::int64_t id) {
   if (exists(t, id)) return false;
   const auto* state = shard_.tables_[t].find(id);
-  const std::uint32_t version = state != nullptr ? state->version + 1 : 0;
+  // A row from the start that went when the table was emptied comes back as another.
+  const std::uint32_t version = state != nullptr ? state->version + 1 : shard_.is_original(t, id) ? 1 : 0;
   add(change_kind::insert, t, id, version);
   set(t, id, version, true);
   return true;
@@ -408,6 +422,7 @@ bool keyspace::reshard(const handover& plan) {
         for (std::size_t t = 0; t < tables_.size(); ++t) {
           if (const auto had = old->ddls_of(t, old->log_.size()); had > born->ddls_of(t, 1))
             born->tables_[t].ddls.push_back({0, had});
+          if (old->tables_[t].emptied) born->tables_[t].emptied = 0;
           for (const auto& [id, state] : old->tables_[t].changed) {
             if (!born->holds(id)) continue;
             auto& here = born->tables_[t].changed[id];

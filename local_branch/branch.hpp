@@ -108,6 +108,12 @@ class shard_table {
     /// How many DDLs the table had had when it was written.
     std::uint16_t ddls = 0;
     std::unique_ptr<row_state> older;
+
+    /// Becomes another state; what it was is kept.
+    void replace(std::uint64_t since_index, std::uint32_t new_version, bool is_present, std::uint16_t ddls_had) {
+      auto was = std::make_unique<row_state>(std::move(*this));
+      *this = row_state{since_index, new_version, is_present, ddls_had, std::move(was)};
+    }
   };
 
   /// The row's state now; nullptr = never changed.
@@ -125,6 +131,8 @@ class shard_table {
   };
 
   std::vector<ddl_done> ddls;
+  /// The log index of the first DDL that emptied the table: rows from the start are gone after it.
+  std::optional<std::uint64_t> emptied;
   /// Every changed row with its history, by id.
   std::map<std::int64_t, row_state> changed;
   /// Set for tables of a recording.
@@ -230,6 +238,10 @@ class shard {
   void notify();
   /// Behind mutex(), exclusively.
   void commit(transaction t);
+  /// The row was there from the start; the table may have been emptied since.
+  bool is_original(std::size_t t, std::int64_t id) const;
+  /// Behind mutex(), exclusively: no row is left from now on, and no row event tells so.
+  void empty(std::size_t t);
   /// False when it does not serve or has had the DDL. The caller notifies.
   bool alter(std::size_t t, std::size_t number, std::int64_t time_ns);
 
@@ -393,7 +405,8 @@ template <class F>
 void shard::scan(std::size_t t, std::size_t count, std::int64_t after, F&& f) const {
   const auto& definition = owner_.tables()[t];
   const auto& changed = tables_[t].changed;
-  const std::int64_t last = definition.row_count;
+  const bool emptied = tables_[t].emptied && *tables_[t].emptied < count;
+  const std::int64_t last = emptied ? 0 : definition.row_count;
   id_walk walk(*this, after);
   std::int64_t base = walk.id();
   const auto advance = [&] {

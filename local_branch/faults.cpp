@@ -34,7 +34,9 @@ const std::array<kind_rules, 14>& rules() {
       {fault_kind::failover, "failover", {}},
       {fault_kind::reshard, "reshard", {"from", "to", "keep_old"}},
       {fault_kind::restart, "restart", {"ms"}},
-      {fault_kind::ddl, "ddl", {"add", "drop", "rename"}},
+      {fault_kind::ddl,
+       "ddl",
+       {"add", "drop", "rename", "modify", "truncate", "recreate", "reload_failures"}},
   }};
   return all;
 }
@@ -109,23 +111,46 @@ class line_reader {
 };
 
 void read_change(const rapidjson::Value& object, line_reader& read, fault& out) {
-  auto& change = out.change;
-  read.text("add", change.add);
-  read.text("drop", change.drop);
-  if (object.HasMember("rename")) {
+  ddl_change change;
+  std::size_t given = 0;
+  const auto take = [&](const char* key, ddl_kind kind) {
+    if (!object.HasMember(key)) return false;
+    change.kind = kind;
+    ++given;
+    return true;
+  };
+  if (take("add", ddl_kind::add)) read.text("add", change.column);
+  if (take("drop", ddl_kind::drop)) read.text("drop", change.column);
+  if (take("modify", ddl_kind::modify)) read.text("modify", change.column);
+  if (take("rename", ddl_kind::rename)) {
     std::vector<std::string> names;
     read.names("rename", "columns", names);
     if (names.size() == 2) {
-      change.rename_from = names[0];
-      change.rename_to = names[1];
+      change.column = names[0];
+      change.new_name = names[1];
     } else {
       read.complain("\"rename\" has to be a column's name and its new one");
     }
   }
-  const int given =
-      (change.add.empty() ? 0 : 1) + (change.drop.empty() ? 0 : 1) + (change.rename_from.empty() ? 0 : 1);
+  bool whole_table = false;
+  for (const auto& [key, kind] :
+       {std::pair{"truncate", ddl_kind::truncate}, std::pair{"recreate", ddl_kind::drop_table}}) {
+    bool wanted = false;
+    read.flag(key, wanted);
+    if (wanted) whole_table = take(key, kind);
+  }
+  change.reload_failures = read.number("reload_failures", 0).value_or(0);
+  out.changes.push_back(change);
+  if (change.kind == ddl_kind::drop_table) {
+    change.kind = ddl_kind::create_table;
+    change.reload_failures = 0;
+    out.changes.push_back(change);
+  }
   if (out.table.empty() || given != 1)
-    read.complain("a ddl needs \"table\" and one of \"add\", \"drop\", \"rename\"");
+    read.complain(
+        "a ddl needs \"table\" and one of \"add\", \"drop\", \"rename\", \"modify\", \"truncate\", "
+        "\"recreate\"");
+  if (whole_table && !out.shard.empty()) read.complain("a table is emptied on all of its shards");
   if (out.repeat != 1) read.complain("a ddl happens once");
 }
 
@@ -265,9 +290,11 @@ result<std::unique_ptr<fault_injector>> fault_injector::make(branch& target, std
       for (const auto& [name, each] : target.keyspaces()) {
         const auto table = each->find_table(what.table);
         if (!table || (!what.keyspace.empty() && what.keyspace != name)) continue;
-        const auto number = each->plan_ddl(*table, what.change);
-        if (!number) return refuse(number.error().message);
-        made.ddls.push_back({each.get(), *table, *number});
+        for (const auto& change : what.changes) {
+          const auto number = each->plan_ddl(*table, change);
+          if (!number) return refuse(number.error().message);
+          made.ddls.push_back({each.get(), *table, *number});
+        }
       }
       if (made.ddls.empty()) return refuse("there is no table " + what.table + ".");
     }

@@ -72,8 +72,8 @@ struct fault {
   std::size_t keep = 0;
   std::vector<std::string> from, to;
   bool keep_old = true;
-  /// ddl: of `table`.
-  ddl_change change;
+  /// ddl: the statements on `table`, in their order.
+  std::vector<ddl_change> changes;
 
   /// It waits for a call that has sent enough.
   bool needs_call() const {

@@ -75,6 +75,7 @@ class ports {
     if (options_.tell_logins) grpc.login_seen = [this] { told_("grpc"); };
     grpc.streams.tablet_types = options_.tablet_types;
     grpc.streams.images = options_.images;
+    grpc.streams.schema_versions = options_.schema_versions;
     grpc.faults = faults_;
     auto streams = vstream_server::start(served_, std::move(grpc));
     if (!streams) return tl::unexpected(std::move(streams.error()));

@@ -135,6 +135,8 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
       ("row-image", "binlog_row_image of the database: full (default) or noblob", cxxopts::value<texts>(),
        "IMAGE")                                                                                 //
       ("partial-json", "binlog_row_value_options=PARTIAL_JSON: changed JSON as an expression")  //
+      ("no-schema-versions",
+       "Tablets without --track-schema-versions: transactions from before a DDL have the columns of now")  //
       ("faults", "What goes wrong, where and when, as JSON lines (see docs/local-branch.md)",
        cxxopts::value<texts>(),
        "FILE")                                                                                    //
@@ -200,6 +202,7 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
       out.problems.push_back("--row-image " + image + ": expected full or noblob.");
     o.images.noblob = image == "noblob";
     o.images.partial_json = given.count("partial-json") > 0;
+    o.schema_versions = given.count("no-schema-versions") == 0;
     if (given.count("keyspace") == 0 && o.recordings.empty())
       out.problems.push_back("Nothing to serve: give --keyspace NAME:SHARDS or --replay FILE.");
     if (o.write_total > 0 && o.write_rate <= 0) out.problems.push_back("--write-total needs --write-rate.");

@@ -48,6 +48,8 @@ struct program_options {
   /// Shapes of shapes.hpp.
   std::vector<std::string> shapes;
   row_image_options images;
+  /// See stream_options.
+  bool schema_versions = true;
 };
 
 /// What the arguments ask for: options, or a text for the user.

@@ -157,6 +157,12 @@ std::optional<row_values> shard_stream::key_of(const unfinished& entry) const {
   return values;
 }
 
+void shard_stream::fail(const stream_status& why) {
+  binlogdata::ShardGtid here;
+  here.ParseFromArray(entry_.data(), static_cast<int>(entry_.size()));
+  session_.fail_with(session_.tablet_error(shard_, here, why));
+}
+
 std::string shard_stream::wire_name(const std::string& name) const {
   return session_.bare_table_names_ ? name : keyspace_.name() + "." + name;
 }
@@ -340,6 +346,7 @@ bool shard_stream::send_transaction(byte_buffer& out) {
     ++next_;
     return false;
   }
+  if (fails_to_reload(t)) return true;
   send_generated(out, t);
   return true;
 }
@@ -365,6 +372,21 @@ void shard_stream::send_generated(byte_buffer& out, const transaction& t) {
   session_.append_vgtid(out, *this);
   append_event(out, binlogdata::COMMIT, time_ns, 0, {}, meta.view());
   in_transaction_ = false;
+}
+
+/// A tablet that has not yet read the columns of a DDL ends the streams that come to it, before they hear of it.
+bool shard_stream::fails_to_reload(const transaction& t) {
+  if (t.ddl_number == 0 || !wanted(t.ddl_table)) return false;
+  const auto& table = keyspace_.tables()[t.ddl_table];
+  auto& left = *table.ddls[t.ddl_number - 1].reload_failures;
+  for (auto now = left.load(); now > 0;) {
+    if (!left.compare_exchange_weak(now, now - 1)) continue;
+    fail({code_unknown, "stream (at source tablet) error @ " + shard_.position(next_ + 1) +
+                            ": in Engine.reload(), reading table " + table.schema.name +
+                            ": failed to reload schema after DDL encountered in stream"});
+    return true;
+  }
+  return false;
 }
 
 /// Without BEGIN and COMMIT. Who does not read the table is not told the statement.
@@ -412,9 +434,11 @@ void shard_stream::append_changes(byte_buffer& out, const transaction& t, std::s
     // The columns are those of its time: a transaction before a DDL has the old ones.
     const std::size_t ddls = shard_.ddls_of(first.table, next_);
     const auto& schema = keyspace_.tables()[first.table].schema_after(ddls);
-    if (fields_sent_[first.table] != &schema) {
-      append_field(out, schema, t.time_ns, meta);
-      fields_sent_[first.table] = &schema;
+    const table_schema* const shown = shown_schema(first.table, ddls);
+    if (shown == nullptr) return;
+    if (fields_sent_[first.table] != shown) {
+      append_field(out, *shown, t.time_ns, meta);
+      fields_sent_[first.table] = shown;
     }
     changes_.clear();
     std::size_t rows = 0;
@@ -452,6 +476,43 @@ void shard_stream::append_changes(byte_buffer& out, const transaction& t, std::s
     append_event(out, binlogdata::ROW, t.time_ns, 5, event_.view(), meta);
     sent += rows;
   }
+}
+
+/// The columns that a transaction after `ddls` DDLs of its table is shown with; nullptr when the call has failed: no
+/// columns can be told.
+const table_schema* shard_stream::shown_schema(std::size_t t, std::size_t ddls) {
+  const auto& table = keyspace_.tables()[t];
+  const auto& then = table.schema_after(ddls);
+  const std::size_t all = shard_.ddls_of(t, shard_.log_size());
+  if (session_.options_.schema_versions || all == ddls) return &then;
+  const auto& now = table.schema_after(all);
+  const auto names = [](const table_schema& schema) {
+    std::string out;
+    for (const auto& c : schema.columns) out += (out.empty() ? "[" : " ") + c.column_type;
+    return out + "]";
+  };
+  if (then.columns.size() > now.columns.size()) {
+    fail({code_unknown, "stream (at source tablet) error @ " + shard_.position(next_ + 1) +
+                            ": cannot determine table columns for " + then.name + ": event has " + names(then) +
+                            ", schema has " + names(now)});
+    return nullptr;
+  }
+  const auto [at, fresh] = shown_.try_emplace({t, ddls, all}, then);
+  auto& columns = at->second.columns;
+  if (!fresh) return &at->second;
+  const bool fit = std::equal(columns.begin(), columns.end(), now.columns.begin(),
+                              [](const column& a, const column& b) { return a.type == b.type; });
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    if (fit) {
+      columns[i] = now.columns[i];
+      continue;
+    }
+    column by_place;
+    by_place.name = "@" + std::to_string(i + 1);
+    by_place.type = columns[i].type;
+    columns[i] = std::move(by_place);
+  }
+  return &at->second;
 }
 
 void shard_stream::send_recorded(byte_buffer& out, const transaction& t) {

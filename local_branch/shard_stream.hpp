@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "binlogdata.pb.h"
@@ -64,6 +66,8 @@ class shard_stream {
   std::optional<row_values> key_of(const unfinished& entry) const;
   std::string wire_name(const std::string& table) const;
   void rebuild_entry();
+  /// The call ends with an error of this shard's tablet.
+  void fail(const stream_status& why);
   void set_position();
   void reset_fields();
   void begin_next_table();
@@ -81,6 +85,8 @@ class shard_stream {
   void append_field(byte_buffer& out, const table_schema& schema, std::int64_t time_ns,
                     std::string_view meta);
   void send_ddl(byte_buffer& out, const transaction& t, std::string_view meta);
+  bool fails_to_reload(const transaction& t);
+  const table_schema* shown_schema(std::size_t t, std::size_t ddls);
   void append_event(byte_buffer& out, int type, std::int64_t time_ns, std::uint32_t payload_field,
                     std::string_view payload, std::string_view meta) const;
   /// Binlog events of this table are sent now.
@@ -115,6 +121,9 @@ class shard_stream {
   std::vector<bool> partial_images_;
   /// Tables whose copy has not begun: their changes will be part of the copy.
   std::vector<bool> not_begun_;
+  /// Without schema versions: what is shown of transactions that have other columns than the table now, by table and by
+  /// how many of its DDLs they and the table have had.
+  std::map<std::tuple<std::size_t, std::size_t, std::size_t>, table_schema> shown_;
   /// The FIELD event that was sent last in this phase, by table; nullptr = none.
   std::vector<const void*> fields_sent_;
 

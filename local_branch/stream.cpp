@@ -180,22 +180,13 @@ stream_status vstream_session::start(const branch& source, const vtgate::VStream
 
   for (auto& [found, entry] : resolved) {
     auto stream = std::make_unique<shard_stream>(*this, *found, entry);
-    const std::string& ks = entry.keyspace();
-    const std::string where = ks + "/" + entry.shard();
     if (!served) {
       stream->search();
       shards_.push_back(std::move(stream));
       continue;
     }
-    const auto refuse = [&, &found = found, &entry = entry](const stream_status& why) -> stream_status {
-      const auto tablet = tablet_alias(*found, tablet_type_);
-      const bool internal = why.code == code_internal;
-      return {why.code, "error starting stream from shard GTID " + compact_text(entry) + ": " +
-                            (internal ? "error" : "persistent error") + " in vstream for " + where +
-                            " on tablet " + tablet + (internal ? "" : "; giving up") + ": target: " + ks +
-                            "." + entry.shard() + "." + tablet_type_word(tablet_type_) +
-                            ": vttablet: rpc error: code = " + (internal ? "Internal" : "Unknown") +
-                            " desc = " + why.message};
+    const auto refuse = [this, &found = found, &entry = entry](const stream_status& why) {
+      return tablet_error(*found, entry, why);
     };
     const bool copies = entry.gtid().empty() || entry.table_p_ks_size() > 0;
     if (copies) {
@@ -222,6 +213,18 @@ stream_status vstream_session::start(const branch& source, const vtgate::VStream
                                    " within the zone1 cell(s): context has expired"};
   }
   return {};
+}
+
+stream_status vstream_session::tablet_error(const shard& source, const binlogdata::ShardGtid& entry,
+                                            const stream_status& why) const {
+  const bool internal = why.code == code_internal;
+  return {why.code,
+          "error starting stream from shard GTID " + compact_text(entry) + ": " +
+              (internal ? "error" : "persistent error") + " in vstream for " + entry.keyspace() + "/" +
+              entry.shard() + " on tablet " + tablet_alias(source, tablet_type_) +
+              (internal ? "" : "; giving up") + ": target: " + entry.keyspace() + "." + entry.shard() + "." +
+              tablet_type_word(tablet_type_) +
+              ": vttablet: rpc error: code = " + (internal ? "Internal" : "Unknown") + " desc = " + why.message};
 }
 
 bool vstream_session::matches(const std::string& name) const {
@@ -342,7 +345,8 @@ vstream_session::step vstream_session::produce(byte_buffer& out, clock::time_poi
     const bool sent = stream.produce(out);
     // A transaction reaches the client in one piece, whatever the number of responses.
     if (!stream.in_transaction()) turn_ = (turn_ + 1) % shards_.size();
-    if (sent) return step::response;
+    if (sent && !out.empty()) return step::response;
+    if (ended_) return step::ended;
   }
   if (hand_over()) return produce(out, now);
   if (ended_) return step::ended;

@@ -32,6 +32,9 @@ struct stream_options {
   std::size_t packet_size = 250'000;
   /// What the binlog leaves out of rows. Recordings are sent as they are.
   row_image_options images;
+  /// Transactions have the columns of their time (--track-schema-versions of a vttablet); false: those of now, as far
+  /// as they fit.
+  bool schema_versions = true;
 };
 
 class shard_stream;
@@ -83,6 +86,8 @@ class vstream_session {
   /// Replaces shards that were resharded and are read to their end; true when something changed.
   bool hand_over();
   void fail_with(stream_status status);
+  /// What vtgate makes of an error of the tablet that serves the shard.
+  stream_status tablet_error(const shard& source, const binlogdata::ShardGtid& entry, const stream_status& why) const;
   /// A VGTID event, caused by `by`, with every shard of the call.
   void append_vgtid(byte_buffer& out, const shard_stream& by) const;
   bool matches(const std::string& table) const;

@@ -105,11 +105,11 @@ class folder {
   }
 };
 
-/// The same of the branch itself.
+/// The same of the branch's serving shards.
 inline std::map<std::string, std::string> truth_of(const psource::local_branch::keyspace& ks) {
   std::map<std::string, std::string> out;
   byte_buffer buffer;
-  for (const auto& s : ks.shards()) {
+  for (const auto* s : ks.serving_shards()) {
     std::shared_lock lock(s->mutex());
     for (std::size_t t = 0; t < ks.tables().size(); ++t) {
       const auto& table = ks.tables()[t];
