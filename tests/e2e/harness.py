@@ -570,11 +570,11 @@ class BranchTest(unittest.TestCase):
         self.assertEqual("", difference(fold(transcripts), truth))
         return truth
 
-    def read_until_quiet(self, connector, configured, state, transcripts):
+    def read_until_quiet(self, connector, configured, state, transcripts, **options):
         """Incremental reads, each from the state of the one before, until all writes are over and one brings nothing; the
-        last state. (A read may bring nothing because the writer had no turn on a busy machine.)"""
+        last state. (A read may bring nothing because the writer had no turn on a busy machine.) `options`: those of read()."""
         for _ in range(200):
-            transcript = connector.read(configured, state)
+            transcript = connector.read(configured, state, **options)
             transcripts.append(transcript)
             state = transcript.state_file(state or ())
             if not transcript.records and not any([branch.wait_until_quiet() for branch in self.branches]):

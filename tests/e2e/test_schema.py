@@ -1,5 +1,5 @@
-"""Columns that come, go and change their names: between syncs and in the middle of one, with the stored catalog and with a
-refreshed one."""
+"""Columns that come, go and change their names, places and types, and tables that are emptied: between syncs and in the
+middle of one, with the stored catalog and with a refreshed one."""
 import unittest
 
 from tests.e2e.faults import FaultTest
@@ -8,6 +8,8 @@ from tests.e2e.harness import configure, difference, fold
 STREAM = ("commerce", "sbtest1")
 LEFT_OUT = "The catalog does not select every column"
 LOST = "The catalog has columns that"
+EMPTIED = "were removed in the source by a statement that the binary log does not tell row by row"
+COLUMNS = ["id", "k", "c", "pad"]
 
 
 def alter(**change):
@@ -28,7 +30,12 @@ def only(rows, columns):
     return {s: {key: {c: row.get(c) for c in columns} for key, row in table.items()} for s, table in rows.items()}
 
 
-class SchemaChanges(FaultTest):
+def as_text(rows, column):
+    """The rows with the column's values as texts, whatever their type."""
+    return {s: {key: {**row, column: str(row[column])} for key, row in table.items()} for s, table in rows.items()}
+
+
+class SchemaTest(FaultTest):
     def altered(self, change, **options):
         """A branch that has been read once, and its first transcript. The change waits for its signal."""
         branch = self.faulty([alter(**change)], ["commerce:2"], rows=400, write_burst=1500, **options)
@@ -46,12 +53,26 @@ class SchemaChanges(FaultTest):
         self.set_off(branch, "ddl")
         branch.burst()
 
-    def read_all(self, branch, connector, configured, transcripts):
+    def change_in_a_copy(self, change, **options):
+        """A branch and the transcript of its first read: a copy that has the change in its middle, whose call then breaks."""
+        faults = [
+            {"do": "ddl", "table": "sbtest1", **change, "phase": "copy", "rows": 1500},
+            {"do": "status", "phase": "copy", "rows": 1500},
+        ]
+        branch = self.faulty(faults, ["commerce:1"], rows=6000)
+        connector = self.connector(branch.config())
+        configured = configure(connector.catalog)
+        transcripts = [connector.read(configured, **options)]
+        self.assertGreater(len(transcripts[0].records), 1000)
+        branch.burst()
+        return branch, connector, configured, transcripts
+
+    def read_all(self, branch, connector, configured, transcripts, faults=("ddl",), **options):
         """Reads from the last state until a read brings nothing. The truth."""
-        self.read_until_quiet(connector, configured, transcripts[-1].state_file(), transcripts)
+        self.read_until_quiet(connector, configured, transcripts[-1].state_file(), transcripts, **options)
         truth = rows_of(branch.stop())
         self.assertTrue(truth[STREAM])
-        self.assertEqual(["ddl"], self.happened(branch))
+        self.assertEqual([*faults], self.happened(branch))
         return truth
 
     def warnings(self, transcript, text):
@@ -65,6 +86,8 @@ class SchemaChanges(FaultTest):
         connector = self.connector(branch.config())
         return connector, configure(connector.catalog)
 
+
+class ColumnsComeAndGo(SchemaTest):
     # -- a column that is added
 
     def added_with_the_old_catalog(self, change):
@@ -156,20 +179,138 @@ class SchemaChanges(FaultTest):
 
     def test_a_column_dropped_in_the_middle_of_a_copy(self):
         """The copy's call breaks behind the change; the next one goes on with the columns that are left."""
-        faults = [
-            {"do": "ddl", "table": "sbtest1", "drop": "pad", "phase": "copy", "rows": 1500},
-            {"do": "status", "phase": "copy", "rows": 1500},
-        ]
-        branch = self.faulty(faults, ["commerce:1"], rows=6000)
-        connector = self.connector(branch.config())
-        configured = configure(connector.catalog)
-        transcripts = [connector.read(configured)]
-        branch.burst()
+        branch, connector, configured, transcripts = self.change_in_a_copy({"drop": "pad"})
         self.assertTrue(self.warnings(transcripts[0], LOST), transcripts[0].explain())
-        self.read_until_quiet(connector, configured, transcripts[0].state_file(), transcripts)
-        truth = rows_of(branch.stop())
-        self.assertEqual(["ddl", "status"], self.happened(branch))
+        truth = self.read_all(branch, connector, configured, transcripts, ["ddl", "status"])
         self.assertEqual("", difference(only(fold(transcripts), ["id", "k", "c"]), truth))
+
+
+class ColumnsChange(SchemaTest):
+    # -- places
+
+    def read_reordered(self, branch, connector, configured, transcripts, faults=("ddl",)):
+        """No value gets into another column, and nothing has to be said."""
+        truth = self.read_all(branch, connector, configured, transcripts, faults)
+        self.assertEqual(["pad", "id", "k", "c"], list(next(iter(truth[STREAM].values()))))
+        self.assertEqual("", difference(fold(transcripts), truth))
+        for transcript in transcripts:
+            self.assertEqual([], self.warnings(transcript, "catalog"), transcript.explain())
+
+    def reordered(self, change):
+        branch, connector, configured, transcripts = self.altered({"modify": "pad first"})
+        change(branch)
+        transcripts.append(connector.read(configured, transcripts[0].state_file()))
+        self.assertTrue(transcripts[1].records)
+        self.read_reordered(branch, connector, configured, transcripts)
+
+    def test_columns_in_another_order_between_syncs(self):
+        self.reordered(self.change_between_syncs)
+
+    def test_columns_in_another_order_in_a_catch_up(self):
+        self.reordered(self.change_in_a_catch_up)
+
+    def test_columns_in_another_order_in_the_middle_of_a_copy(self):
+        read = self.change_in_a_copy({"modify": "pad first"})
+        self.read_reordered(*read, ["ddl", "status"])
+
+    def test_a_column_added_in_front_of_the_others(self):
+        branch, connector, configured, transcripts = self.altered({"add": "extra int first"})
+        self.change_in_a_catch_up(branch)
+        transcripts.append(connector.read(configured, transcripts[0].state_file()))
+        self.assertEqual(1, len(self.warnings(transcripts[1], LEFT_OUT)), transcripts[1].explain())
+        truth = self.read_all(branch, connector, configured, transcripts)
+        self.assertEqual("extra", list(next(iter(truth[STREAM].values())))[0])
+        self.assertEqual("", difference(fold(transcripts), only(truth, COLUMNS)))
+
+    # -- types
+
+    def read_retyped(self, branch, connector, configured, transcripts, faults=("ddl",)):
+        """Values come in their new form; rows that nobody has written since keep their old one."""
+        truth = self.read_all(branch, connector, configured, transcripts, faults, matches_schema=False)
+        self.assertEqual("", difference(as_text(fold(transcripts), "k"), as_text(truth, "k")))
+        forms = [type(r["data"]["k"]) for t in transcripts for r in t.records]
+        self.assertEqual({int, str}, set(forms))
+        self.assertIs(str, forms[-1])
+
+    def retyped(self, change):
+        branch, connector, configured, transcripts = self.altered({"modify": "k varchar(20)"})
+        change(branch)
+        transcripts.append(connector.read(configured, transcripts[0].state_file(), matches_schema=False))
+        self.read_retyped(branch, connector, configured, transcripts)
+
+    def test_a_column_of_another_type_between_syncs(self):
+        self.retyped(self.change_between_syncs)
+
+    def test_a_column_of_another_type_in_a_catch_up(self):
+        self.retyped(self.change_in_a_catch_up)
+
+    def test_a_column_of_another_type_in_the_middle_of_a_copy(self):
+        read = self.change_in_a_copy({"modify": "k varchar(20)"}, matches_schema=False)
+        self.read_retyped(*read, ["ddl", "status"])
+
+    def test_a_wider_column_needs_nothing(self):
+        branch, connector, configured, transcripts = self.altered({"modify": "k bigint"})
+        self.change_in_a_catch_up(branch)
+        transcripts.append(connector.read(configured, transcripts[0].state_file()))
+        self.assertEqual([], self.warnings(transcripts[1], "catalog"), transcripts[1].explain())
+        truth = self.read_all(branch, connector, configured, transcripts)
+        self.assertEqual("", difference(fold(transcripts), truth))
+
+
+class EmptiedTables(SchemaTest):
+    def assert_truth_and_what_stays(self, transcripts, truth, emptied):
+        """The rows of now are there as they are. `emptied`, those that were there before, may still be there as well."""
+        rows = fold(transcripts)
+        stay = set(rows[STREAM]) - set(truth[STREAM])
+        self.assertTrue(stay)
+        self.assertLessEqual(stay, emptied)
+        for key in stay:
+            del rows[STREAM][key]
+        self.assertEqual("", difference(rows, truth))
+
+    def emptied(self, change, between):
+        branch, connector, configured, transcripts = self.altered(change)
+        before = {r["data"]["id"] for r in transcripts[0].records}
+        between(branch)
+        transcripts.append(connector.read(configured, transcripts[0].state_file()))
+        warnings = self.warnings(transcripts[1], EMPTIED)
+        self.assertEqual(1, len(warnings), transcripts[1].explain())
+        self.assertIn("Refresh and remove records", warnings[0])
+        before |= {r["data"]["id"] for r in transcripts[1].records}
+        # As the warning says: who copies anew has the rows of now alone.
+        anew = [connector.read(configured)]
+        self.assertEqual([], self.warnings(anew[0], EMPTIED))
+        self.read_until_quiet(connector, configured, anew[0].state_file(), anew)
+        truth = self.read_all(branch, connector, configured, transcripts)
+        self.assert_truth_and_what_stays(transcripts, truth, before)
+        self.assertEqual("", difference(fold(anew), truth))
+
+    def test_a_table_truncated_between_syncs(self):
+        self.emptied({"truncate": True}, self.change_between_syncs)
+
+    def test_a_table_truncated_in_a_catch_up(self):
+        self.emptied({"truncate": True}, self.change_in_a_catch_up)
+
+    def test_a_table_dropped_and_created_again_between_syncs(self):
+        self.emptied({"recreate": True}, self.change_between_syncs)
+
+    def test_a_table_dropped_and_created_again_in_a_catch_up(self):
+        self.emptied({"recreate": True}, self.change_in_a_catch_up)
+
+    def in_a_copy(self, change):
+        """What was copied before stays; the rest is not there any more when the copy goes on."""
+        branch, connector, configured, transcripts = self.change_in_a_copy(change)
+        self.assertEqual(1, len(self.warnings(transcripts[0], EMPTIED)), transcripts[0].explain())
+        before = {r["data"]["id"] for r in transcripts[0].records}
+        self.assertLess(len(before), 6000)
+        truth = self.read_all(branch, connector, configured, transcripts, ["ddl", "status"])
+        self.assert_truth_and_what_stays(transcripts, truth, before)
+
+    def test_a_table_truncated_in_the_middle_of_its_copy(self):
+        self.in_a_copy({"truncate": True})
+
+    def test_a_table_dropped_and_created_again_in_the_middle_of_its_copy(self):
+        self.in_a_copy({"recreate": True})
 
 
 if __name__ == "__main__":
