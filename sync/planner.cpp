@@ -35,6 +35,11 @@ shard_cursor cursor_of(const saved_shard& saved) {
   return {saved.cursor.position, saved.cursor.last_known_pk, saved.cdc_cursor.value_or(0), saved.since};
 }
 
+// A catalog stored by planetscale/airbyte-source has neither this source's cursor column nor its types and default cursor.
+bool is_refreshed(const configured_stream& configured) {
+  return !configured.declares_properties || configured.find(cdc_cursor) != nullptr;
+}
+
 session_spec call_for(const plan_input& input, stream_kind kind, const keyspace_name& keyspace) {
   session_spec spec;
   spec.kind = kind;
@@ -141,7 +146,11 @@ void planner::plan_stream(const configured_stream& configured) {
   auto shape = std::make_shared<stream_shape>();
   shape->id = configured.id;
   shape->table = table->second;
-  for (const auto& property : configured.properties) shape->selected.push_back(property.name);
+  const bool refreshed = is_refreshed(configured);
+  for (const auto& property : configured.properties) {
+    shape->selected.push_back(property.name);
+    if (refreshed) shape->declared.emplace(property.name, declared_type_of(property.schema));
+  }
   stream.row_estimate = table->second.row_estimate;
   stream.table.shape = shape;
   stream.table.encoder.types.tiny_int_as_boolean = !input_.config.do_not_treat_tiny_int_as_boolean;
@@ -168,12 +177,10 @@ void planner::plan_stream(const configured_stream& configured) {
 void planner::warn_about_cursor(const configured_stream& configured) {
   if (configured.mode != sync_mode::incremental || configured.destination_sync_mode != "append_dedup") return;
   if (configured.cursor_field.empty() || configured.cursor_field == std::vector<std::string>{cdc_cursor}) return;
-  // A catalog stored by planetscale/airbyte-source has neither the column nor the right default.
-  const bool refreshed = !configured.declares_properties || configured.find(cdc_cursor) != nullptr;
   plan_.warnings.push_back("The stream " + configured.id.to_string() + " is deduplicated by the cursor field \"" +
                            join(configured.cursor_field, ".") +
                            "\", which does not tell newer rows from older ones. " +
-                           (refreshed ? "Set" : "Refresh the connection's schema, then set") +
+                           (is_refreshed(configured) ? "Set" : "Refresh the connection's schema, then set") +
                            " the stream's cursor field to \"" + cdc_cursor +
                            "\" in the connection's schema settings.");
 }

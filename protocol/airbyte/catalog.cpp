@@ -205,6 +205,28 @@ const char* to_string(sync_mode mode) {
   return mode == sync_mode::incremental ? "incremental" : "full_refresh";
 }
 
+declared_type declared_type_of(std::string_view schema) {
+  declared_type out;
+  const auto document = parse_json(schema, error_code::catalog_invalid, "a property");
+  if (!document) return out;
+  const auto text = [&](const char* key) {
+    const auto* value = find_member(*document, key);
+    return value != nullptr && value->IsString() ? std::string(text_of(*value)) : std::string();
+  };
+  const auto add = [&](const rapidjson::Value& type) {
+    if (type.IsString() && text_of(type) != "null") out.types.emplace_back(text_of(type));
+  };
+  if (const auto* type = find_member(*document, "type")) {
+    add(*type);
+    if (type->IsArray())
+      for (const auto& each : type->GetArray()) add(each);
+  }
+  out.format = text("format");
+  out.airbyte_type = text("airbyte_type");
+  out.content_encoding = text("contentEncoding");
+  return out;
+}
+
 const declared_property* configured_stream::find(std::string_view name) const {
   for (const auto& property : properties)
     if (property.name == name) return &property;

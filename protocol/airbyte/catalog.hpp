@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "protocol/failure.hpp"
+#include "protocol/mapping/declared_type.hpp"
 #include "protocol/names.hpp"
 
 namespace psource {
@@ -40,6 +41,9 @@ struct declared_property {
   /// Its JSON text as the catalog has it: {"type":["null","string"]}.
   std::string schema;
 };
+
+/// What a property's JSON text declares. Of a text that is none, or of another form, nothing.
+declared_type declared_type_of(std::string_view schema);
 
 /// A stream of the configured catalog.
 struct configured_stream {

@@ -335,7 +335,7 @@ result<void> record_encoder::impl::malformed(const std::string& what) const {
   return fail(std::move(f));
 }
 
-/// Fills in a plan; returns a warning, or an empty text.
+/// Fills in a plan; returns a warning about what is not known of the column, or an empty text.
 std::string record_encoder::impl::add_column(column_plan& plan, const wire_column& field,
                                              const stream_shape& shape, const field_event& fields,
                                              const encoder_options& options) {
@@ -344,7 +344,13 @@ std::string record_encoder::impl::add_column(column_plan& plan, const wire_colum
   std::string type_text = field.column_type;
   if (type_text.empty() && known != nullptr) type_text = known->column_type;
   type = type_text.empty() ? column_type_of_number(field.type, field.charset) : parse_column_type(type_text);
-  plan.how = map_type(type, options.types).how;
+  const type_mapping line = map_type(type, options.types);
+  plan.how = line.how;
+  const auto declared = shape.declared.find(field.name);
+  if (declared != shape.declared.end() && contradicts(declared->second, line))
+    warnings.push_back("The catalog declares column " + field.name + " of " + id.to_string() + " as " +
+                       declared->second.to_string() + ", but its type is " + to_string(type.kind) +
+                       ". Its values are delivered in that type's form. Refresh the schema of the connection.");
 
   const std::string place = "Column " + field.name + " of " + id.to_string();
   if (type.kind == type_kind::unknown) {

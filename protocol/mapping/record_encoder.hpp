@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "protocol/failure.hpp"
+#include "protocol/mapping/declared_type.hpp"
 #include "protocol/mapping/text_buffer.hpp"
 #include "protocol/mapping/type_table.hpp"
 #include "protocol/names.hpp"
@@ -24,6 +26,8 @@ struct stream_shape {
   /// Property names of the configured catalog's json_schema, CDC columns included. Empty (a catalog without
   /// properties) means every column of the table and no CDC column.
   std::vector<std::string> selected;
+  /// What the catalog declares of them, by name. May lack columns: then nothing is known to contradict it.
+  std::map<std::string, declared_type> declared;
 };
 
 struct encoder_options {
@@ -93,9 +97,9 @@ class record_encoder {
   /// Number of columns that each row must have.
   std::size_t column_count() const;
 
-  /// Whole sentences for the log, at most one per kind of surprise (and one per column of unknown type or
-  /// character set): columns that the catalog does not have, columns of the catalog that the table lost,
-  /// types and character sets that this program does not know. Repeats on every FIELD event; the caller tells
+  /// Whole sentences for the log, at most one per kind of surprise (and one per column of another or unknown type or
+  /// character set): columns that the catalog does not have, columns of the catalog that the table lost or has
+  /// with another type, types and character sets that this program does not know. Repeats on every FIELD event; the caller tells
   /// each once.
   const std::vector<std::string>& warnings() const;
 

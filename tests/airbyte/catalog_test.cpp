@@ -195,3 +195,20 @@ TEST_CASE("a catalog that was cut anywhere is refused") {
     CHECK_FALSE(complaint(whole.substr(0, size)).empty());
   }
 }
+
+TEST_CASE("what a property declares is told apart, and nothing is made of what cannot be read") {
+  const auto moment = declared_type_of(
+      R"({"airbyte_type":"timestamp_with_timezone","type":["null","string"],"format":"date-time"})");
+  CHECK(moment.types == std::vector<std::string>{"string"});
+  CHECK(moment.format == "date-time");
+  CHECK(moment.airbyte_type == "timestamp_with_timezone");
+  CHECK(moment.content_encoding.empty());
+  CHECK(declared_type_of(R"({"type":"string","contentEncoding":"base64"})").content_encoding == "base64");
+  CHECK(declared_type_of(R"({"type":"string"})").types == std::vector<std::string>{"string"});
+  CHECK(declared_type_of(R"({"type":["number","string"]})").types.size() == 2);
+  for (const auto* text : {"{}", "true", "[]", "", R"({"type":7,"format":[]})", R"({"oneOf":[{"type":"string"}]})"}) {
+    const auto none = declared_type_of(text);
+    CHECK(none.types.empty());
+    CHECK(none.format.empty());
+  }
+}

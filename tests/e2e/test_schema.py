@@ -9,6 +9,7 @@ STREAM = ("commerce", "sbtest1")
 LEFT_OUT = "The catalog does not select every column"
 LOST = "The catalog has columns that"
 EMPTIED = "were removed in the source by a statement that the binary log does not tell row by row"
+OTHER_TYPE = "The catalog declares column k of commerce.sbtest1 as number (integer), but its type is varchar."
 COLUMNS = ["id", "k", "c", "pad"]
 
 
@@ -231,6 +232,11 @@ class ColumnsChange(SchemaTest):
         forms = [type(r["data"]["k"]) for t in transcripts for r in t.records]
         self.assertEqual({int, str}, set(forms))
         self.assertIs(str, forms[-1])
+        for transcript in transcripts:
+            told = {type(r["data"]["k"]) for r in transcript.records}
+            warnings = self.warnings(transcript, "catalog")
+            self.assertEqual(1 if str in told else 0, len(warnings), transcript.explain())
+            self.assertTrue(all(OTHER_TYPE in w for w in warnings), warnings)
 
     def retyped(self, change):
         branch, connector, configured, transcripts = self.altered({"modify": "k varchar(20)"})
@@ -247,6 +253,19 @@ class ColumnsChange(SchemaTest):
     def test_a_column_of_another_type_in_the_middle_of_a_copy(self):
         read = self.change_in_a_copy({"modify": "k varchar(20)"}, matches_schema=False)
         self.read_retyped(*read, ["ddl", "status"])
+
+    def test_a_column_of_another_type_with_a_refreshed_catalog(self):
+        """The changes from before are in their old form: that is told, and no row is lost."""
+        branch, _, _, transcripts = self.altered({"modify": "k varchar(20)"})
+        self.change_in_a_catch_up(branch)
+        connector, configured = self.refreshed(branch)
+        transcripts.append(connector.read(configured, transcripts[0].state_file(), matches_schema=False))
+        warnings = self.warnings(transcripts[1], "The catalog declares column k of commerce.sbtest1 as string, but its type is int.")
+        self.assertEqual(1, len(warnings), transcripts[1].explain())
+        transcripts.append(connector.read(configured))
+        self.assertEqual([], self.warnings(transcripts[2], "catalog"), transcripts[2].explain())
+        truth = self.read_all(branch, connector, configured, transcripts)
+        self.assertEqual("", difference(fold(transcripts[2:]), as_text(truth, "k")))
 
     def test_a_wider_column_needs_nothing(self):
         branch, connector, configured, transcripts = self.altered({"modify": "k bigint"})

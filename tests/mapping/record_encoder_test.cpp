@@ -104,6 +104,89 @@ TEST_CASE("a delete carries its before image and the time it happened") {
       std::string::npos);
 }
 
+TEST_CASE("a column of another type than the catalog declares is told once, with both, and delivered as it is") {
+  auto stream = shape();
+  stream.declared["id"] = {{"number"}, "", "integer", ""};
+  stream.declared["na\"me"] = {{"number"}, "", "integer", ""};
+  stream.declared["day"] = {{"string"}, "date", "", ""};
+  auto encoder = compiled(stream, fields());
+  REQUIRE(encoder.warnings().size() == 1);
+  CHECK(encoder.warnings()[0] ==
+        "The catalog declares column na\"me of commerce.order\"s as number (integer), but its type is varchar. Its "
+        "values are delivered in that type's form. Refresh the schema of the connection.");
+  std::string out;
+  REQUIRE(append_record(encoder, out, wire_row({"1", "a", "2024-02-29"}).view(), context()));
+  CHECK(out.find(R"("na\"me":"a")") != std::string::npos);
+  // Columns that are not delivered are none of its concern.
+  stream.selected = {"id"};
+  const auto narrow = compiled(stream, fields());
+  for (const auto& warning : narrow.warnings()) CHECK(warning.find("declares") == std::string::npos);
+  // Another kind of surprise of the same column is told as well.
+  stream.selected = {"na\"me"};
+  auto strange = fields();
+  strange.columns[1].column_type = "hologram";
+  CHECK(compiled(stream, strange).warnings().size() == 3);
+}
+
+TEST_CASE("what contradicts a declared type") {
+  const auto fits = [](const declared_type& declared, const std::string& type) {
+    return !contradicts(declared, map_type(parse_column_type(type), {}));
+  };
+  const declared_type nothing;
+  const declared_type integer{{"number"}, "", "integer", ""};
+  const declared_type plain_integer{{"integer"}, "", "", ""};
+  const declared_type number{{"number"}, "", "", ""};
+  const declared_type text{{"string"}, "", "", ""};
+  const declared_type bytes{{"string"}, "", "", "base64"};
+  const declared_type date{{"string"}, "date", "", ""};
+  const declared_type zoned{{"string"}, "date-time", "timestamp_with_timezone", ""};
+  const declared_type boolean{{"boolean"}, "", "", ""};
+  const declared_type either{{"number", "string"}, "", "", ""};
+  CHECK(fits(nothing, "blob"));
+  for (const auto* type : {"int", "bigint unsigned", "year"}) {
+    CHECK(fits(integer, type));
+    CHECK(fits(plain_integer, type));
+    CHECK(fits(number, type));
+    CHECK_FALSE(fits(text, type));
+    CHECK_FALSE(fits(boolean, type));
+  }
+  for (const auto* type : {"decimal(9,2)", "double"}) {
+    CHECK_FALSE(fits(integer, type));
+    CHECK_FALSE(fits(plain_integer, type));
+    CHECK(fits(number, type));
+  }
+  CHECK_FALSE(fits(integer, "tinyint(1)"));
+  CHECK(fits(boolean, "tinyint(1)"));
+  CHECK_FALSE(fits(boolean, "tinyint(4)"));
+  for (const auto* type : {"varchar(9)", "json", "enum('a')", "date", "timestamp"}) {
+    CHECK(fits(text, type));
+    CHECK(fits(either, type));
+    CHECK_FALSE(fits(integer, type));
+    CHECK_FALSE(fits(bytes, type));
+  }
+  CHECK(fits(bytes, "varbinary(9)"));
+  CHECK_FALSE(fits(text, "varbinary(9)"));
+  CHECK(fits(date, "date"));
+  CHECK_FALSE(fits(date, "datetime"));
+  CHECK_FALSE(fits(date, "varchar(9)"));
+  CHECK(fits(zoned, "timestamp(6)"));
+  CHECK_FALSE(fits(zoned, "datetime"));
+  CHECK_FALSE(fits(text, "vector(3)"));
+  CHECK(declared_type{{"string", "number"}, "date-time", "x", ""}.to_string() == "string or number (date-time, x)");
+  CHECK(text.to_string() == "string");
+}
+
+TEST_CASE("what discovery declares contradicts no column of the same type") {
+  for (const auto* type :
+       {"tinyint(1)", "tinyint(4) unsigned", "smallint", "int(11)", "bigint unsigned", "year", "decimal(10,0)", "float",
+        "double", "bit(1)", "bit(9)", "bit(64)", "date", "datetime(3)", "timestamp", "time", "char(3)", "varchar(9)",
+        "longtext", "enum('a','b')", "set('a')", "json", "binary(3)", "varbinary(3)", "blob", "point", "vector(2)", "new"}) {
+    const auto line = map_type(parse_column_type(type), {});
+    const declared_type declared{{line.type}, line.format, line.airbyte_type, line.content_encoding};
+    CHECK_MESSAGE(!contradicts(declared, line), type);
+  }
+}
+
 TEST_CASE("without _ab_cdc_deleted_at in the catalog no delete is encoded") {
   auto stream = shape();
   stream.selected = {"id"};

@@ -362,6 +362,19 @@ TEST_CASE("the peer's cursor field gets a warning with the cure") {
   CHECK(w.plan().warnings.empty());
 }
 
+TEST_CASE("records are held against what a refreshed catalog declares, not against the peer's") {
+  world w({"-"});
+  auto& stream = w.input.streams[0];
+  stream.properties[0].schema = R"({"type":["number"],"airbyte_type":"integer"})";
+  auto plan = w.plan();
+  const auto& declared = plan.streams[0].table.shape->declared;
+  REQUIRE(declared.count("id") == 1);
+  CHECK(declared.at("id").airbyte_type == "integer");
+  stream.properties.resize(2);
+  plan = w.plan();
+  CHECK(plan.streams[0].table.shape->declared.empty());
+}
+
 TEST_CASE("copies by FLOAT, DOUBLE, ENUM, SET or JSON keys, or without a key, are not resumed") {
   auto table = simple_table("t");
   CHECK(copy_is_resumable(table));
