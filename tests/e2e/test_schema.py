@@ -10,6 +10,7 @@ LEFT_OUT = "The catalog does not select every column"
 LOST = "The catalog has columns that"
 EMPTIED = "were removed in the source by a statement that the binary log does not tell row by row"
 OTHER_TYPE = "The catalog declares column k of commerce.sbtest1 as number (integer), but its type is varchar."
+RELOADING = "The server was reloading the schema of"
 COLUMNS = ["id", "k", "c", "pad"]
 
 
@@ -330,6 +331,70 @@ class EmptiedTables(SchemaTest):
 
     def test_a_table_dropped_and_created_again_in_the_middle_of_its_copy(self):
         self.in_a_copy({"recreate": True})
+
+
+class SchemaReloads(SchemaTest):
+    """A tablet that has not read the columns of a DDL yet ends the streams that come to it, with UNKNOWN."""
+
+    def between_two_statements(self, failures, **config):
+        """Two statements quickly behind one another, with changes before and behind them."""
+        faults = [alter(add="extra int", reload_failures=failures), alter(drop="extra", reload_failures=failures)]
+        branch = self.faulty(faults, ["commerce:2"], rows=400, write_burst=1500)
+        connector = self.connector(branch.config(**config))
+        configured = configure(connector.catalog)
+        transcripts = [connector.read(configured)]
+        branch.burst()
+        self.set_off(branch, "ddl")
+        self.set_off(branch, "ddl")
+        branch.burst()
+        return branch, connector, configured, transcripts
+
+    def test_two_quick_statements_are_read_across(self):
+        branch, connector, configured, transcripts = self.between_two_statements(2)
+        transcripts.append(connector.read(configured, transcripts[0].state_file()))
+        self.assertTrue(self.warnings(transcripts[1], RELOADING), transcripts[1].explain())
+        truth = self.read_all(branch, connector, configured, transcripts, ["ddl", "ddl"])
+        self.assertEqual("", difference(fold(transcripts), truth))
+
+    def test_a_tablet_that_never_reloads_is_given_up(self):
+        branch, connector, configured, transcripts = self.between_two_statements(1000, max_retries=1)
+        failed, _ = self.failed_read(connector, configured, transcripts[0].state_file())
+        self.assertIn(RELOADING, failed.errors[0]["message"])
+        self.assertEqual("transient_error", failed.errors[0]["failure_type"])
+
+
+class WithoutSchemaVersions(SchemaTest):
+    """Tablets without --track-schema-versions show older changes with the columns of now."""
+
+    def changed(self, change):
+        read = self.altered(change, options=["--no-schema-versions"])
+        self.change_in_a_catch_up(read[0])
+        return read
+
+    def test_a_column_added_behind_the_others(self):
+        branch, connector, configured, transcripts = self.changed({"add": "extra int"})
+        transcripts.append(connector.read(configured, transcripts[0].state_file()))
+        self.assertEqual(1, len(self.warnings(transcripts[1], LEFT_OUT)), transcripts[1].explain())
+        truth = self.read_all(branch, connector, configured, transcripts)
+        self.assertEqual("", difference(fold(transcripts), only(truth, COLUMNS)))
+
+    def refused(self, change, text):
+        """The older changes cannot be read any more: that is said with the cure, and the cure works."""
+        branch, connector, configured, transcripts = self.changed(change)
+        failed, _ = self.failed_read(connector, configured, transcripts[0].state_file())
+        self.assertIn(text, failed.errors[0]["message"])
+        self.assertEqual([], failed.records)
+        connector, configured = self.refreshed(branch)
+        transcripts = [connector.read(configured)]
+        truth = self.read_all(branch, connector, configured, transcripts)
+        columns = list(next(iter(truth[STREAM].values())))
+        self.assertEqual("", difference(only(fold(transcripts), columns), truth))
+
+    def test_a_column_dropped_leaves_older_changes_unreadable(self):
+        self.refused({"drop": "pad"}, "Vitess cannot match older changes on ")
+
+    def test_columns_named_by_place_are_refused(self):
+        self.refused({"add": "extra int first"}, "Vitess can no longer tell which value of the old changes belongs to which column")
 
 
 if __name__ == "__main__":
