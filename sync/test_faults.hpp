@@ -14,6 +14,8 @@ enum class fault : std::uint8_t {
   skipped_pending_table,      ///< A table whose copy has not begun is stored with the stream's position.
   equality_at_stop,           ///< A stream ends at its stop position only, not past it.
   forgotten_beginning,        ///< A state does not say where a copy began that starts over after a kill.
+  columns_of_before,          ///< The columns of a table's first FIELD event are taken for those of the later ones.
+  emptied_untold,             ///< Nothing is said when a statement empties a table.
 };
 
 #ifdef PSOURCE_TEST_FAULTS

@@ -52,6 +52,41 @@ std::string model_row::value() const {
   return text;
 }
 
+std::optional<std::string> model_column::value(const model_row& row) const {
+  switch (kind) {
+    case column_kind::id:
+      return std::to_string(row.id);
+    case column_kind::version:
+      return row.value();
+    case column_kind::number:
+      if (row.version >= born) return std::to_string(row.version * 1000 + born);
+      return std::nullopt;
+    case column_kind::text:
+      if (row.version >= born) return std::to_string(born) + " of " + std::to_string(row.version);
+      return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+const char* model_column::type() const {
+  switch (kind) {
+    case column_kind::id:
+    case column_kind::number:
+      return "bigint";
+    case column_kind::version:
+    case column_kind::text:
+      break;
+  }
+  return "text";
+}
+
+table_shape plain_shape() { return {{"id", column_kind::id, 0}, {"v", column_kind::version, 0}}; }
+
+std::size_t model_shard::ddls_at(std::size_t table, std::size_t index) const {
+  const auto after = ddls[table].upper_bound(index);
+  return after == ddls[table].begin() ? 0 : std::prev(after)->second;
+}
+
 std::optional<std::size_t> model_shard::index_of(const position_set& position) const {
   if (!position.contains(start) || !this->position(log.size()).contains(position)) return std::nullopt;
   std::size_t index = 0;
@@ -83,7 +118,7 @@ bool model_shard::holds(std::int64_t id) const {
 
 branch_model::branch_model(std::vector<model_table> tables, const std::vector<int>& boundaries,
                            chance_source& chance)
-    : tables_(std::move(tables)), chance_(chance) {
+    : tables_(std::move(tables)), ddls_(tables_.size()), chance_(chance) {
   int low = 0;
   for (std::size_t i = 0; i <= boundaries.size(); ++i) {
     const int high = i < boundaries.size() ? boundaries[i] : 256;
@@ -95,6 +130,7 @@ branch_model::branch_model(std::vector<model_table> tables, const std::vector<in
     shard->start.last[shard->server] = 10;
     shard->start_text = shard->start.text();
     shard->rows.resize(tables_.size());
+    shard->ddls.resize(tables_.size());
     shards_.push_back(std::move(shard));
     low = high;
   }
@@ -231,6 +267,78 @@ void branch_model::write_something(std::int64_t seconds, const write_options& op
   }
 }
 
+const table_shape& branch_model::shape(std::size_t table, std::size_t ddls) const {
+  return ddls == 0 ? tables_[table].shape : ddls_[table][ddls - 1].shape;
+}
+
+const table_shape& branch_model::shape_now(std::size_t table) const {
+  const auto* first = serving().front();
+  return shape(table, first->ddls_at(table, first->log.size()));
+}
+
+bool branch_model::alter(model_shard& shard, std::size_t table, std::int64_t seconds) {
+  const std::size_t had = shard.ddls_at(table, shard.log.size());
+  if (had == ddls_[table].size()) return false;
+  log_entry& entry = append(shard, entry_kind::ddl, seconds);
+  entry.table = table;
+  entry.ddl = had + 1;
+  const std::size_t index = shard.log.size();
+  shard.ddls[table][index] = had + 1;
+  if (!ddls_[table][had].empties) return true;
+  for (const auto& [id, row] : shard.rows[table]) {
+    emptied_.insert(++version_);
+    shard.history[{table, id}].push_back({index, version_, false, seconds, 0});
+  }
+  shard.rows[table].clear();
+  return true;
+}
+
+model_ddl branch_model::some_ddl(std::size_t table) {
+  model_ddl made;
+  made.shape = shape(table, ddls_[table].size());
+  auto& columns = made.shape;
+  const std::string name = "`" + tables_[table].name + "`";
+  made.statement = "alter table " + name;
+  std::vector<std::size_t> own;
+  for (std::size_t i = 0; i < columns.size(); ++i)
+    if (columns[i].kind == column_kind::number || columns[i].kind == column_kind::text) own.push_back(i);
+  const auto what = chance_.below(100);
+  const auto place = [&] { return columns.begin() + static_cast<std::ptrdiff_t>(chance_.below(columns.size() + 1)); };
+  if (what < 12) {
+    made.statement = "truncate table " + name;
+    made.empties = true;
+  } else if (what < 30) {
+    const auto from = columns.begin() + static_cast<std::ptrdiff_t>(chance_.below(columns.size()));
+    const model_column moved = *from;
+    columns.erase(from);
+    columns.insert(place(), moved);
+  } else if (what < 55 || own.empty()) {
+    const auto kind = chance_.percent(50) ? column_kind::number : column_kind::text;
+    const std::uint64_t born = ++version_;
+    columns.insert(place(), {"c" + std::to_string(born), kind, born});
+  } else {
+    const std::size_t at = own[chance_.below(own.size())];
+    model_column& column = columns[at];
+    if (what < 70)
+      columns.erase(columns.begin() + static_cast<std::ptrdiff_t>(at));
+    else if (what < 85)
+      column.name = "r" + std::to_string(++version_);
+    else
+      column.kind = column.kind == column_kind::number ? column_kind::text : column_kind::number;
+  }
+  return made;
+}
+
+void branch_model::alter_something(std::int64_t seconds) {
+  const std::size_t table = chance_.below(tables_.size());
+  const auto shards = serving();
+  // As a change rolls over the shards, some have it later.
+  if (chance_.percent(60) && alter(*shards[chance_.below(shards.size())], table, seconds)) return;
+  plan_ddl(table, some_ddl(table));
+  for (auto* shard : shards)
+    if (chance_.percent(80)) alter(*shard, table, seconds);
+}
+
 void branch_model::purge(model_shard& shard, std::size_t keep) {
   shard.purged = std::max(shard.purged, shard.log.size() - std::min(keep, shard.log.size()));
 }
@@ -239,6 +347,10 @@ void branch_model::fail_over(model_shard& shard) { shard.server = new_server(); 
 
 void branch_model::reshard(const std::vector<model_shard*>& old, const std::vector<int>& boundaries,
                            std::int64_t seconds) {
+  // Shards that become one have the same columns.
+  for (auto* shard : old)
+    for (std::size_t table = 0; table < tables_.size(); ++table)
+      while (alter(*shard, table, seconds)) continue;
   std::vector<std::string> participants;
   std::vector<std::string> successors;
   for (const auto* shard : old) participants.push_back(shard->name);
@@ -255,6 +367,9 @@ void branch_model::reshard(const std::vector<model_shard*>& old, const std::vect
     shard->start.last[shard->server] = static_cast<std::uint64_t>(chance_.between(1, 20));
     shard->start_text = shard->start.text();
     shard->rows.resize(tables_.size());
+    shard->ddls.resize(tables_.size());
+    for (std::size_t table = 0; table < tables_.size(); ++table)
+      if (!ddls_[table].empty()) shard->ddls[table][0] = ddls_[table].size();
     for (const auto* parent : old)
       for (const auto& [key, moments] : parent->history) {
         if (!shard->holds(key.second)) continue;
@@ -310,7 +425,7 @@ bool branch_model::reshard_something(std::int64_t seconds) {
 }
 
 std::string branch_model::describe() const {
-  static const char* const kinds[] = {"rows", "silent", "statement", "unsent", "JOURNAL"};
+  static const char* const kinds[] = {"rows", "silent", "statement", "unsent", "DDL", "JOURNAL"};
   std::string text;
   for (const auto& shard : shards_) {
     text += "shard " + shard->name + (shard->serving ? "" : " (old)") + " from " + shard->start_text +
@@ -320,6 +435,10 @@ std::string branch_model::describe() const {
       const auto& entry = shard->log[i];
       text += "  " + std::to_string(i + 1) + " " + std::to_string(entry.seconds % 10'000'000) + " " +
               kinds[static_cast<int>(entry.kind)] + " " + entry.position_text + ":";
+      if (entry.kind == entry_kind::ddl) {
+        text += " " + ddl(entry.table, entry.ddl).statement + ":";
+        for (const auto& column : shape(entry.table, entry.ddl)) text += " " + column.name + " " + column.type();
+      }
       for (const auto& change : entry.changes) {
         text += " " + tables_[change.table].name;
         if (change.before)

@@ -39,6 +39,33 @@ struct model_row {
   std::string value() const;
 };
 
+enum class column_kind : std::uint8_t { id, version, number, text };
+
+/// A column of a table. What a row holds in it is made of the row's version.
+struct model_column {
+  std::string name;
+  column_kind kind = column_kind::text;
+  /// The branch's version when it was added, which is its own: rows that are older have NULL there, and it stays the
+  /// same whatever the column is called and becomes.
+  std::uint64_t born = 0;
+
+  std::optional<std::string> value(const model_row& row) const;
+  /// MySQL's text of its type.
+  const char* type() const;
+};
+
+using table_shape = std::vector<model_column>;
+
+/// `id` and `v`, which every table has.
+table_shape plain_shape();
+
+/// A DDL statement of a table, and the table's columns after it.
+struct model_ddl {
+  std::string statement;
+  table_shape shape;
+  bool empties = false;
+};
+
 struct model_change {
   std::size_t table = 0;
   std::optional<model_row> before;
@@ -50,6 +77,7 @@ enum class entry_kind : std::uint8_t {
   silent,     ///< COMMIT without VGTID: the position moves, nobody is told
   statement,  ///< VGTID OTHER
   unsent,     ///< a GTID that no event tells of
+  ddl,        ///< VGTID DDL; OTHER for who does not read the table
   journal,    ///< the end of a shard that was resharded; sends nothing
 };
 
@@ -59,6 +87,9 @@ struct log_entry {
   /// Its own: "uuid:7".
   std::string gtid;
   std::vector<model_change> changes;
+  /// ddl: of this table, and which of its statements, from 1.
+  std::size_t table = 0;
+  std::size_t ddl = 0;
   /// After this entry.
   position_set position;
   std::string position_text;
@@ -95,6 +126,8 @@ struct model_shard {
   std::size_t purged = 0;
   std::vector<std::map<std::int64_t, model_row>> rows;
   std::map<row_key, std::vector<row_moment>> history;
+  /// Per table: after how many log entries which of its DDL statements was the last.
+  std::vector<std::map<std::size_t, std::size_t>> ddls;
   /// Shards that replaced this one, and all that were replaced together with it.
   std::vector<std::string> successors;
   std::vector<std::string> participants;
@@ -107,6 +140,8 @@ struct model_shard {
   const std::string& position_text(std::size_t index) const {
     return index == 0 ? start_text : log[index - 1].position_text;
   }
+  /// How many DDL statements a table has had after `index` entries.
+  std::size_t ddls_at(std::size_t table, std::size_t index) const;
   /// How many entries a position covers; nothing when it is not one of this shard's.
   std::optional<std::size_t> index_of(const position_set& position) const;
   /// The same for a position exactly at an entry's end.
@@ -120,6 +155,7 @@ struct model_table {
   std::string name;
   /// Without a key a copy cannot be resumed.
   bool keyed = true;
+  table_shape shape = plain_shape();
 };
 
 struct write_options {
@@ -154,6 +190,20 @@ class branch_model {
   /// Anything of the above, by chance.
   void write_something(std::int64_t seconds, const write_options& options);
 
+  /// The table's columns after its first `ddls` statements.
+  const table_shape& shape(std::size_t table, std::size_t ddls) const;
+  /// The statement of that number, from 1.
+  const model_ddl& ddl(std::size_t table, std::size_t number) const { return ddls_[table][number - 1]; }
+  std::size_t ddls(std::size_t table) const { return ddls_[table].size(); }
+  /// What who asks for the table's columns is told: those of the first shard.
+  const table_shape& shape_now(std::size_t table) const;
+  /// A statement that comes after those so far. It has happened nowhere yet.
+  void plan_ddl(std::size_t table, model_ddl statement) { ddls_[table].push_back(std::move(statement)); }
+  /// The table's next statement happens on the shard; false when it has had all.
+  bool alter(model_shard& shard, std::size_t table, std::int64_t seconds);
+  /// A statement by chance, on some of the shards, or one that a shard has not had yet.
+  void alter_something(std::int64_t seconds);
+
   /// The binary logs but for the last `keep` entries are gone.
   void purge(model_shard& shard, std::size_t keep);
   /// The shard's writes go on under another server UUID.
@@ -170,6 +220,9 @@ class branch_model {
   /// been delivered before, will never be told as deleted.
   void forgive_deletions(std::size_t table);
   bool deletion_may_be_missed(std::uint64_t version) const { return missed_deletions_.count(version) > 0; }
+  /// A row went when its table was emptied: nothing but a warning tells so.
+  bool was_emptied(std::uint64_t version) const { return emptied_.count(version) > 0; }
+  void forgive_deletion(std::uint64_t version) { missed_deletions_.insert(version); }
 
   /// Every shard with its log, for people.
   std::string describe() const;
@@ -182,8 +235,12 @@ class branch_model {
   void apply(model_shard& shard, log_entry& entry, std::size_t table, std::optional<model_row> before,
              std::optional<model_row> after);
 
+  model_ddl some_ddl(std::size_t table);
+
   std::vector<model_table> tables_;
+  std::vector<std::vector<model_ddl>> ddls_;
   std::vector<std::unique_ptr<model_shard>> shards_;
+  std::set<std::uint64_t> emptied_;
   std::set<std::uint64_t> missed_deletions_;
   chance_source& chance_;
   std::uint64_t version_ = 0;

@@ -191,8 +191,8 @@ run_report engine_run::run() {
     input.stops[id] = *gtid_set::parse_position(shard->position_text(seen));
     settled_.emplace(shard->name, input.stops[id].to_position());
   }
-  for (const auto& table : branch_.tables()) {
-    auto definition = definition_of(table);
+  for (std::size_t t = 0; t < branch_.tables().size(); ++t) {
+    auto definition = definition_of(branch_.tables()[t], branch_.shape_now(t));
     input.tables[definition.id] = std::move(definition);
   }
   input.peek_seconds = time_.seconds();
@@ -408,6 +408,10 @@ void engine_run::trouble_a_call() {
                                       {1, "vstream is being stopped", false},
                                       {0, "", false},
                                       {2,
+                                       "vttablet: rpc error: code = Unknown desc = in Engine.reload(), reading table "
+                                       "t0: failed to reload schema after DDL encountered in stream",
+                                       false},
+                                      {2,
                                        "task error: Query execution was interrupted, maximum statement "
                                        "execution time exceeded (errno 3024)",
                                        false}};
@@ -439,6 +443,11 @@ void engine_run::write() {
   if (writes_ < trouble.writes && chance_.permille(trouble.write)) {
     ++writes_;
     branch_.write_something(time_.seconds(), {40, chance_.percent(30) ? trouble.padding : 0});
+  }
+  if (alters_ < trouble.alters && chance_.permille(trouble.alter)) {
+    ++alters_;
+    ++report_.troubles["schema changes"];
+    branch_.alter_something(time_.seconds());
   }
   if (chance_.permille(trouble.fail_over)) {
     const auto serving = branch_.serving();
@@ -493,13 +502,24 @@ void engine_run::check_memory() {
   within(held.bytes, report_.most_response_bytes, 2 * held.largest + read_ahead, "responses");
 }
 
-table_definition definition_of(const model_table& table) {
+table_definition definition_of(const model_table& table, const table_shape& shape) {
   table_definition definition;
   definition.id = {keyspace_name(keyspace), table_name(table.name)};
-  definition.columns.push_back({"id", "bigint", false, "", "", false, false});
-  definition.columns.push_back({"v", "text", true, "utf8mb4", "utf8mb4_0900_ai_ci", false, false});
+  for (const auto& column : shape) {
+    const bool text = std::string(column.type()) == "text";
+    definition.columns.push_back({column.name, column.type(), column.kind != column_kind::id, text ? "utf8mb4" : "",
+                                  text ? "utf8mb4_0900_ai_ci" : "", false, false});
+  }
   if (table.keyed) definition.primary_key = definition.copy_order = {"id"};
   return definition;
+}
+
+std::vector<declared_property> properties_of(const table_shape& shape) {
+  std::vector<declared_property> properties;
+  for (const auto& column : shape)
+    properties.push_back({column.name, property_schema(parse_column_type(column.type()), true, {})});
+  for (const char* name : {cdc_updated_at, cdc_deleted_at, cdc_cursor}) properties.push_back({name, "{}"});
+  return properties;
 }
 
 configured_stream configured(const model_table& table, sync_mode mode) {
@@ -507,8 +527,7 @@ configured_stream configured(const model_table& table, sync_mode mode) {
   stream.id = {keyspace_name(keyspace), table_name(table.name)};
   stream.mode = mode;
   stream.destination_sync_mode = mode == sync_mode::incremental ? "append_dedup" : "overwrite";
-  for (const char* name : {"id", "v", "_ab_cdc_updated_at", "_ab_cdc_deleted_at", "_ab_cdc_cursor"})
-    stream.properties.push_back({name, "{}"});
+  stream.properties = properties_of(table.shape);
   return stream;
 }
 

@@ -49,6 +49,9 @@ struct chaos {
   unsigned write = 0;
   unsigned writes = 0;
   std::uint32_t padding = 0;
+  /// Schema changes, and how many at most.
+  unsigned alter = 0;
+  unsigned alters = 0;
   unsigned fail_over = 0;
   unsigned purge = 0;
   unsigned reshard = 0;
@@ -195,14 +198,17 @@ class engine_run {
   std::shared_ptr<scripted_questions> questions_;
   std::shared_ptr<scripted_output> out_;
   unsigned writes_ = 0;
+  unsigned alters_ = 0;
   unsigned reshards_ = 0;
   bool kill_now_ = false;
   bool copies_planned_ = false;
 };
 
-/// The definition of a model's table as discovery would find it.
-table_definition definition_of(const model_table& table);
-/// The stream of a model's table in a configured catalog.
+/// The definition of a model's table with these columns as discovery would find it.
+table_definition definition_of(const model_table& table, const table_shape& shape);
+/// What a catalog has of a table with these columns.
+std::vector<declared_property> properties_of(const table_shape& shape);
+/// The stream of a model's table, with the columns that it was made with, in a configured catalog.
 configured_stream configured(const model_table& table, sync_mode mode = sync_mode::incremental);
 
 }  // namespace psource::simulation

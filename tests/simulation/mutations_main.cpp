@@ -32,7 +32,9 @@ int main() {
                                 {fault::lost_last_batch, "a lost last batch"},
                                 {fault::skipped_pending_table, "a skipped pending table"},
                                 {fault::equality_at_stop, "equality instead of containment at the stop"},
-                                {fault::forgotten_beginning, "a copy's beginning forgotten at a kill"}};
+                                {fault::forgotten_beginning, "a copy's beginning forgotten at a kill"},
+                                {fault::columns_of_before, "columns of before a schema change"},
+                                {fault::emptied_untold, "an emptied table that is not told"}};
   bool good = true;
   if (const auto seed = first_failure(fault::none, healthy_seeds)) {
     std::printf("without a fault, seed %llu fails\n", static_cast<unsigned long long>(seed));

@@ -31,6 +31,8 @@ chaos draw_chaos(chance_source& chance, bool big_rows) {
   trouble.write = sometimes(80, 150);
   trouble.writes = static_cast<unsigned>(chance.below(25));
   trouble.padding = big_rows ? static_cast<std::uint32_t>(chance.between(5'000, 150'000)) : 0;
+  trouble.alter = sometimes(25, 60);
+  trouble.alters = 1 + static_cast<unsigned>(chance.below(6));
   trouble.fail_over = sometimes(25, 10);
   trouble.purge = sometimes(12, 10);
   trouble.reshard = sometimes(10, 20);
@@ -58,8 +60,11 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
 
   std::vector<model_table> tables;
   const std::size_t table_count = 1 + chance.below(4);
-  for (std::size_t i = 0; i < table_count; ++i)
-    tables.push_back({"t" + std::to_string(i), !chance.percent(20)});
+  for (std::size_t i = 0; i < table_count; ++i) {
+    tables.push_back({"t" + std::to_string(i), !chance.percent(20), plain_shape()});
+    if (chance.percent(30)) tables.back().shape.push_back({"number", column_kind::number, 0});
+    if (chance.percent(30)) tables.back().shape.push_back({"text", column_kind::text, 0});
+  }
   static const std::vector<std::vector<int>> layouts = {{},     {},           {0x80},
                                                         {0x80}, {0x40, 0x80}, {0x40, 0x80, 0xc0}};
   branch_model branch(tables, layouts[chance.below(layouts.size())], chance);
@@ -100,6 +105,11 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
         branch.fail_over(*serving[chance.below(serving.size())]);
         ++result.troubles["failovers"];
       }
+      if (chance.percent(15))
+        for (std::size_t a = 1 + chance.below(3); a > 0; --a) {
+          branch.alter_something(time.seconds());
+          ++result.troubles["schema changes"];
+        }
       for (std::size_t w = chance.below(5); w > 0; --w) branch.write_something(time.seconds(), {40, 0});
       if (chance.percent(6)) {
         const auto& shards = branch.shards();
@@ -113,6 +123,11 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
       ++sync_id;
       for (std::size_t i = 0; i < streams.size(); ++i)
         if (streams[i].mode == sync_mode::full_refresh) check.begin_refresh(i);
+    }
+    if (chance.percent(25)) {
+      for (std::size_t i = 0; i < streams.size(); ++i) streams[i].properties = properties_of(branch.shape_now(i));
+      check.take_catalog(streams);
+      ++result.troubles["refreshed catalogs"];
     }
     settings.streams = streams;
     for (auto& stream : settings.streams) {

@@ -22,12 +22,14 @@ std::optional<model_row> key_of(const query::QueryResult& lastpk) {
                    0};
 }
 
-void fill(query::Row* row, const model_row& values) {
-  const std::string id = std::to_string(values.id);
-  const std::string v = values.value();
-  row->add_lengths(static_cast<std::int64_t>(id.size()));
-  row->add_lengths(static_cast<std::int64_t>(v.size()));
-  row->set_values(id + v);
+void fill(query::Row* row, const model_row& values, const table_shape& shape) {
+  std::string bytes;
+  for (const auto& column : shape) {
+    const auto value = column.value(values);
+    row->add_lengths(value ? static_cast<std::int64_t>(value->size()) : -1);
+    if (value) bytes += *value;
+  }
+  row->set_values(bytes);
 }
 
 // vtgate looks for a tablet that can serve a position until it gives up; it does not say why none could.
@@ -38,19 +40,13 @@ stream_end no_tablet_for(const std::string& shard) {
           false};
 }
 
-void describe_id(query::Field* field) {
-  field->set_name("id");
-  field->set_type(query::INT64);
-  field->set_column_type("bigint");
-  field->set_charset(63);
-  field->set_flags(3);
-}
-
-void describe_v(query::Field* field) {
-  field->set_name("v");
-  field->set_type(query::TEXT);
-  field->set_column_type("text");
-  field->set_charset(255);
+void describe(query::Field* field, const model_column& column, bool keyed) {
+  const bool number = std::string(column.type()) == "bigint";
+  field->set_name(column.name);
+  field->set_type(number ? query::INT64 : query::TEXT);
+  field->set_column_type(column.type());
+  field->set_charset(number ? 63 : 255);
+  if (column.kind == column_kind::id) field->set_flags(keyed ? 3 : 1);
 }
 
 }  // namespace
@@ -181,7 +177,8 @@ void served_call::restart() {
   // A VGTID and its COMMIT leave together.
   if (!outbox_.empty() && !outbox_.front().first_of_chunk &&
       (outbox_.front().event.type() == binlogdata::COMMIT ||
-       outbox_.front().event.type() == binlogdata::OTHER))
+       outbox_.front().event.type() == binlogdata::OTHER ||
+       outbox_.front().event.type() == binlogdata::DDL))
     return;
   outbox_.clear();
   streams_ = resume_->shards;
@@ -207,14 +204,13 @@ binlogdata::VEvent& served_call::add(binlogdata::VEventType type, const shard_cu
   return event;
 }
 
-void served_call::add_field(const shard_cursor_model& at, std::size_t table) {
+void served_call::add_field(const shard_cursor_model& at, std::size_t table, std::size_t ddls) {
   auto* field = add(binlogdata::FIELD, at, 0).mutable_field_event();
   field->set_table_name(branch_.tables()[table].name);
   field->set_keyspace(keyspace);
   field->set_shard(at.shard->name);
-  describe_id(field->add_fields());
-  describe_v(field->add_fields());
-  if (!branch_.tables()[table].keyed) field->mutable_fields(0)->set_flags(1);
+  for (const auto& column : branch_.shape(table, ddls))
+    describe(field->add_fields(), column, branch_.tables()[table].keyed);
 }
 
 void served_call::add_vgtid(shard_cursor_model& at) {
@@ -237,15 +233,17 @@ void served_call::add_vgtid(shard_cursor_model& at) {
     progress->set_table_name(branch_.tables()[tables_.front()].name);
     if (!stream.lastpk) continue;
     auto* lastpk = progress->mutable_lastpk();
-    describe_id(lastpk->add_fields());
-    if (branch_.tables()[tables_.front()].keyed) {
+    const bool keyed = branch_.tables()[tables_.front()].keyed;
+    const auto columns = plain_shape();
+    describe(lastpk->add_fields(), columns[0], keyed);
+    if (keyed) {
       const std::string id = std::to_string(stream.lastpk->id);
       auto* row = lastpk->add_rows();
       row->add_lengths(static_cast<std::int64_t>(id.size()));
       row->set_values(id);
     } else {
-      describe_v(lastpk->add_fields());
-      fill(lastpk->add_rows(), *stream.lastpk);
+      describe(lastpk->add_fields(), columns[1], keyed);
+      fill(lastpk->add_rows(), *stream.lastpk, columns);
     }
   }
 }
@@ -254,14 +252,20 @@ void served_call::add_vgtid(shard_cursor_model& at) {
 void served_call::finish_chunk(std::size_t first) {
   if (first >= outbox_.size()) return;
   outbox_[first].first_of_chunk = true;
-  // The positions hold with the last event: COMMIT or OTHER.
+  // The positions hold with the last event: COMMIT, OTHER or DDL.
   auto& last = outbox_.back();
   for (std::size_t i = first; i + 1 < outbox_.size(); ++i) {
     last.settles.insert(last.settles.end(), outbox_[i].settles.begin(), outbox_[i].settles.end());
     if (!outbox_[i].snapshot) outbox_[i].settles.clear();
   }
-  if (last.event.type() == binlogdata::COMMIT || last.event.type() == binlogdata::OTHER)
+  if (last.event.type() == binlogdata::COMMIT || last.event.type() == binlogdata::OTHER ||
+      last.event.type() == binlogdata::DDL)
     last.checkpoint = std::make_shared<const call_checkpoint>(call_checkpoint{streams_, copies_completed_});
+}
+
+// Tables whose copy has not begun show nothing.
+bool served_call::shows(const shard_cursor_model& at, std::size_t table) const {
+  return std::find(tables_.begin(), tables_.end(), table) != tables_.end() && (!at.copying || at.lastpk);
 }
 
 void served_call::log_events(shard_cursor_model& at, const log_entry& entry) {
@@ -275,6 +279,13 @@ void served_call::log_events(shard_cursor_model& at, const log_entry& entry) {
       add_vgtid(at);
       add(binlogdata::OTHER, at, entry.seconds);
       break;
+    case entry_kind::ddl:
+      add_vgtid(at);
+      if (shows(at, entry.table))
+        add(binlogdata::DDL, at, entry.seconds).set_statement(branch_.ddl(entry.table, entry.ddl).statement);
+      else
+        add(binlogdata::OTHER, at, entry.seconds);
+      break;
     case entry_kind::silent:
       if (chance_.percent(70)) add(binlogdata::BEGIN, at, entry.seconds);
       add(binlogdata::COMMIT, at, entry.seconds);
@@ -287,11 +298,11 @@ void served_call::log_events(shard_cursor_model& at, const log_entry& entry) {
       binlogdata::RowEvent* row_event = nullptr;
       std::size_t row_table = 0;
       for (const auto& change : entry.changes) {
-        if (std::find(tables_.begin(), tables_.end(), change.table) == tables_.end()) continue;
-        // Tables whose copy has not begun show nothing.
-        if (at.copying && !at.lastpk) continue;
-        if (!std::exchange(fields_sent_[{at.shard->name, change.table}], true)) {
-          add_field(at, change.table);
+        if (!shows(at, change.table)) continue;
+        const std::size_t ddls = at.shard->ddls_at(change.table, *at.index);
+        const auto [sent, fresh] = fields_sent_.try_emplace({at.shard->name, change.table}, ddls);
+        if (fresh || std::exchange(sent->second, ddls) != ddls) {
+          add_field(at, change.table, ddls);
           row_event = nullptr;
         }
         if (row_event == nullptr || row_table != change.table || chance_.percent(30)) {
@@ -302,8 +313,9 @@ void served_call::log_events(shard_cursor_model& at, const log_entry& entry) {
           row_table = change.table;
         }
         auto* row_change = row_event->add_row_changes();
-        if (change.before) fill(row_change->mutable_before(), *change.before);
-        if (change.after) fill(row_change->mutable_after(), *change.after);
+        const auto& shape = branch_.shape(change.table, ddls);
+        if (change.before) fill(row_change->mutable_before(), *change.before, shape);
+        if (change.after) fill(row_change->mutable_after(), *change.after, shape);
       }
       add_vgtid(at);
       add(binlogdata::COMMIT, at, entry.seconds);
@@ -334,7 +346,9 @@ void served_call::take_snapshot(shard_cursor_model& at) {
     rows.push_back({key.second, now->version, now->padding});
   }
   add(binlogdata::BEGIN, at, 0);
-  add_field(at, table);
+  const std::size_t ddls = at.shard->ddls_at(table, *at.index);
+  snapshot_ddls_[at.shard->name] = ddls;
+  add_field(at, table, ddls);
   if (moved) {
     add_vgtid(at);
     outbox_.back().snapshot = true;
@@ -379,7 +393,8 @@ void served_call::copy_rows(shard_cursor_model& at) {
     row->set_keyspace(keyspace);
     row->set_shard(at.shard->name);
     at.lastpk = rows.front();
-    fill(row->add_row_changes()->mutable_after(), rows.front());
+    fill(row->add_row_changes()->mutable_after(), rows.front(),
+         branch_.shape(table, snapshot_ddls_[at.shard->name]));
     rows.pop_front();
   }
   add_vgtid(at);

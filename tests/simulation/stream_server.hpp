@@ -139,7 +139,8 @@ class served_call {
   bool swap_resharded();
   void fail_participants();
   binlogdata::VEvent& add(binlogdata::VEventType type, const shard_cursor_model& at, std::int64_t seconds);
-  void add_field(const shard_cursor_model& at, std::size_t table);
+  void add_field(const shard_cursor_model& at, std::size_t table, std::size_t ddls);
+  bool shows(const shard_cursor_model& at, std::size_t table) const;
   void add_vgtid(shard_cursor_model& at);
   void finish_chunk(std::size_t first);
 
@@ -150,10 +151,13 @@ class served_call {
   std::shared_ptr<response_account> held_;
   std::vector<std::size_t> tables_;
   std::vector<shard_cursor_model> streams_;
-  /// Shard name → rows of its snapshot that are still to be sent; field events sent since the last (re)start.
+  /// Shard name → rows of its snapshot that are still to be sent; how many DDL statements the last FIELD event
+  /// of a table since the last (re)start knew.
   std::map<std::string, std::deque<model_row>> snapshots_;
   std::map<std::string, bool> batch_open_;
-  std::map<std::pair<std::string, std::size_t>, bool> fields_sent_;
+  std::map<std::pair<std::string, std::size_t>, std::size_t> fields_sent_;
+  /// Of the snapshots: how many DDL statements the table had had.
+  std::map<std::string, std::size_t> snapshot_ddls_;
   std::vector<std::string> copies_completed_;
   std::deque<out_event> outbox_;
   std::shared_ptr<const call_checkpoint> resume_;

@@ -91,6 +91,8 @@ void transcript_check::take(const run_report& report, std::int64_t interval_us, 
   for (auto& stream : run_) stream.last_state_us = report.started_us;
   run_records_.clear();
   logs_.clear();
+  column_warnings_.clear();
+  emptied_.clear();
   last_by_place_.clear();
   for (const auto& what : report.violations) violate(what);
   if (report.plan_failure) {
@@ -155,11 +157,28 @@ void transcript_check::take(const run_report& report, std::int64_t interval_us, 
 
 // Only where people are told so may deleted rows stay.
 void transcript_check::take_warning(const std::string& text) {
+  if (text.rfind("The catalog ", 0) == 0) {
+    if (!column_warnings_.insert(text).second) violate("a warning comes twice: " + text);
+    bool known = false;
+    for (std::size_t i = 0; i < streams_.size(); ++i)
+      for (std::size_t ddls = 0; ddls <= branch_.ddls(tables_[i]); ++ddls)
+        known = known || warnings_of(i, branch_.shape(tables_[i], ddls)).count(text) > 0;
+    if (!known) violate("a warning without a cause: " + text);
+    return;
+  }
+  if (text.find("by a statement that the binary log does not tell") != std::string::npos) {
+    for (std::size_t table = 0; table < branch_.tables().size(); ++table)
+      if (text.find("Rows of " + std::string(keyspace) + "." + branch_.tables()[table].name + " ") == 0)
+        emptied_.insert(table);
+    return;
+  }
   if (text.find("stay in the destination") == std::string::npos) return;
   for (std::size_t table = 0; table < branch_.tables().size(); ++table)
     if (text.find(std::string(keyspace) + "." + branch_.tables()[table].name + " ") != std::string::npos) {
       branch_.forgive_deletions(table);
-      if (text.find("its new shards are copied from the start") != std::string::npos) to_be_copied_.insert(table);
+      if (text.find("its new shards are copied from the start") != std::string::npos ||
+          text.find("is copied again") != std::string::npos)
+        to_be_copied_.insert(table);
     }
 }
 
@@ -190,6 +209,7 @@ void transcript_check::line(const std::string& text, std::int64_t time_us, bool 
     const std::string updated = data["_ab_cdc_updated_at"].GetString();
     const auto point = updated.find('.');
     row.copied = point != std::string::npos && updated.find_first_of("123456789", point) != std::string::npos;
+    check_columns(*stream, row, data);
     take_record(*stream, row, time_us, delivered);
     return;
   }
@@ -217,6 +237,100 @@ void transcript_check::line(const std::string& text, std::int64_t time_us, bool 
     return;
   }
   violate("a line of an unexpected type: " + type);
+}
+
+// What is to be said of a table with these columns.
+std::set<std::string> transcript_check::warnings_of(std::size_t stream, const table_shape& shape) const {
+  const std::string name = streams_[stream].id.to_string();
+  std::string unknown;
+  std::string lost;
+  std::set<std::string> texts;
+  for (const auto& column : shape) {
+    const auto* declared = streams_[stream].find(column.name);
+    if (declared == nullptr) {
+      unknown += (unknown.empty() ? "" : ", ") + column.name;
+      continue;
+    }
+    const bool as_number = declared->schema.find("number") != std::string::npos;
+    if (as_number != (std::string(column.type()) == "bigint"))
+      texts.insert("The catalog declares column " + column.name + " of " + name + " as " +
+                   (as_number ? "number (integer)" : "string") + ", but its type is " + column.type() +
+                   ". Its values are delivered in that type's form. Refresh the schema of the connection.");
+  }
+  for (const auto& property : streams_[stream].properties)
+    if (property.name.front() != '_' && std::none_of(shape.begin(), shape.end(), [&](const auto& column) {
+          return column.name == property.name;
+        }))
+      lost += (lost.empty() ? "" : ", ") + property.name;
+  if (!unknown.empty())
+    texts.insert("The catalog does not select every column of " + name + ". Not delivered: " + unknown + ".");
+  if (!lost.empty())
+    texts.insert("The catalog has columns that table " + name + " no longer has: " + lost +
+                 ". Refresh the schema of the connection.");
+  return texts;
+}
+
+// How many DDL statements the table may have had when it showed a row: those before its transaction, or before a snapshot
+// that has it.
+std::set<std::size_t> transcript_check::possible_shapes(const told_row& row) const {
+  std::set<std::size_t> shapes;
+  for (const auto& shard : branch_.shards()) {
+    const auto found = shard->history.find({row.table, row.id});
+    if (found == shard->history.end()) continue;
+    const auto& moments = found->second;
+    auto at = std::find_if(moments.begin(), moments.end(), [&](const row_moment& moment) {
+      return moment.live && moment.version == row.version;
+    });
+    if (at == moments.end()) continue;
+    if (row.deleted && ++at == moments.end()) continue;
+    const std::size_t first = shard->ddls_at(row.table, at->index);
+    // On a shard that a reshard brought it is older than the log.
+    if (!row.copied && (at->index > 0 || row.deleted)) {
+      shapes.insert(first);
+      continue;
+    }
+    if (!row.copied) continue;
+    const std::size_t last = shard->ddls_at(row.table, shard->log.size());
+    for (std::size_t ddls = first; ddls <= last; ++ddls) shapes.insert(ddls);
+  }
+  return shapes;
+}
+
+bool transcript_check::has_columns(std::size_t stream, const told_row& row, const rapidjson::Value& data,
+                                   const table_shape& shape) const {
+  std::size_t expected = 3;
+  for (const auto& column : shape) {
+    const auto found = data.FindMember(column.name.c_str());
+    if (streams_[stream].find(column.name) == nullptr) {
+      if (found != data.MemberEnd()) return false;
+      continue;
+    }
+    if (found == data.MemberEnd()) return false;
+    ++expected;
+    if (column.kind == column_kind::id || column.kind == column_kind::version) continue;
+    const auto value = column.value({row.id, row.version, 0});
+    const auto& told = found->value;
+    const bool same = !value                               ? told.IsNull()
+                      : column.kind == column_kind::number ? told.IsInt64() && std::to_string(told.GetInt64()) == *value
+                                                           : told.IsString() && told.GetString() == *value;
+    if (!same) return false;
+  }
+  return data.MemberCount() == expected;
+}
+
+// A record has the columns of its transaction or snapshot that the catalog knows, and what is missing or strange was told
+// before it.
+void transcript_check::check_columns(std::size_t stream, const told_row& row, const rapidjson::Value& data) {
+  bool fits = false;
+  for (const std::size_t ddls : possible_shapes(row)) {
+    const auto& shape = branch_.shape(row.table, ddls);
+    if (!has_columns(stream, row, data, shape)) continue;
+    fits = true;
+    const auto texts = warnings_of(stream, shape);
+    if (std::includes(column_warnings_.begin(), column_warnings_.end(), texts.begin(), texts.end())) return;
+  }
+  violate((fits ? "nothing was told of the columns that a record of " : "columns that the table never had so: a record of ") +
+          streams_[stream].id.to_string() + (fits ? " lacks: " : ": ") + name_of(row) + " " + json_of(data));
 }
 
 void transcript_check::take_status(std::size_t stream, const std::string& status, bool delivered) {
@@ -356,7 +470,12 @@ void transcript_check::take_state(std::size_t stream, const std::string& body, d
       continue;
     }
     for (int byte = shard->low; byte < shard->high; ++byte) covered[static_cast<std::size_t>(byte)] = true;
-    if (saved.cursor.position.empty()) continue;
+    if (saved.cursor.position.empty()) {
+      const auto since = position_set::parse(saved.since);
+      const auto caught_up = since ? shard->index_of(*since) : std::nullopt;
+      if (caught_up) forgive_emptied(tables_[stream], *shard, *caught_up);
+      continue;
+    }
     const auto position = position_set::parse(saved.cursor.position);
     const auto index = position ? shard->exact_index_of(*position) : std::nullopt;
     if (!index || settled_.count({name.str(), saved.cursor.position}) == 0) {
@@ -371,10 +490,20 @@ void transcript_check::take_state(std::size_t stream, const std::string& body, d
       if (!branch_.tables()[tables_[stream]].keyed) violate("a copy without a key is stored as half done");
     }
     claims[name.str()] = claimed;
+    forgive_emptied(tables_[stream], *shard, claimed.index);
     check_coverage(stream, *shard, claimed);
   }
   if (std::find(covered.begin(), covered.end(), false) != covered.end())
     violate("a state of " + id.to_string() + " does not list every shard");
+}
+
+// What a run has told of and has a state behind is not told again.
+void transcript_check::forgive_emptied(std::size_t table, const model_shard& shard, std::size_t index) {
+  if (emptied_.count(table) == 0) return;
+  for (const auto& [key, moments] : shard.history)
+    for (const auto& moment : moments)
+      if (key.first == table && moment.index <= index && branch_.was_emptied(moment.version))
+        branch_.forgive_deletion(moment.version);
 }
 
 // Everything that a state claims was told before it.

@@ -2,6 +2,8 @@
 // section 4.
 #pragma once
 
+#include <rapidjson/document.h>
+
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -50,6 +52,8 @@ class transcript_check {
   transcript_check(branch_model& branch, const settled_positions& settled,
                    std::vector<configured_stream> streams);
 
+  /// From the next run on these are the streams of the catalog: the same ones, with other columns perhaps.
+  void take_catalog(std::vector<configured_stream> streams) { streams_ = std::move(streams); }
   /// Before a run: what the branch looks like when it starts.
   void run_begins();
   /// After a run: checks everything it said. `interval_us`: the checkpoint interval.
@@ -87,6 +91,11 @@ class transcript_check {
   };
 
   void take_warning(const std::string& text);
+  void check_columns(std::size_t stream, const told_row& row, const rapidjson::Value& data);
+  std::set<std::size_t> possible_shapes(const told_row& row) const;
+  std::set<std::string> warnings_of(std::size_t stream, const table_shape& shape) const;
+  bool has_columns(std::size_t stream, const told_row& row, const rapidjson::Value& data,
+                   const table_shape& shape) const;
   void line(const std::string& text, std::int64_t time_us, bool delivered);
   void take_record(std::size_t stream, const told_row& row, std::int64_t time_us, bool delivered);
   void take_state(std::size_t stream, const std::string& body, double count, const std::string& text,
@@ -95,6 +104,7 @@ class transcript_check {
   void check_rising(const told_row& row);
   void check_repetition(std::size_t stream, const told_row& row);
   void check_coverage(std::size_t stream, const model_shard& shard, const claim& claimed);
+  void forgive_emptied(std::size_t table, const model_shard& shard, std::size_t index);
   void check_late(std::size_t stream, std::int64_t time_us);
   void check_refresh(std::size_t stream);
   void fold(std::map<row_key, folded_row>& rows, const told_row& row, bool tail);
@@ -117,10 +127,14 @@ class transcript_check {
   std::set<std::size_t> refresh_complete_;
   /// A replica that lags, or a reshard, may show older rows than those of its beginning.
   std::set<std::size_t> refresh_blurred_;
-  /// Tables that a reshard makes start over, as people were told: what is deleted until then stays.
+  /// Tables that a reshard or a lost position makes start over, as people were told: what is deleted until then stays.
   std::set<std::size_t> to_be_copied_;
   std::vector<told_row> run_records_;
   std::vector<std::string> logs_;
+  /// The warnings about columns of this run.
+  std::set<std::string> column_warnings_;
+  /// Tables of which this run has told that rows went without a trace.
+  std::set<std::size_t> emptied_;
   std::vector<std::string> violations_;
   std::int64_t interval_us_ = 0;
   std::set<std::pair<std::string, std::size_t>> restarted_;
