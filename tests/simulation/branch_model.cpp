@@ -351,9 +351,8 @@ void branch_model::reshard(const std::vector<model_shard*>& old, const std::vect
   for (auto* shard : old)
     for (std::size_t table = 0; table < tables_.size(); ++table)
       while (alter(*shard, table, seconds)) continue;
-  std::vector<std::string> participants;
-  std::vector<std::string> successors;
-  for (const auto* shard : old) participants.push_back(shard->name);
+  model_journal journal;
+  for (const auto* shard : old) journal.participants.push_back(shard->name);
   int low = old.front()->low;
   std::vector<std::unique_ptr<model_shard>> next;
   for (std::size_t i = 0; i <= boundaries.size(); ++i) {
@@ -378,20 +377,11 @@ void branch_model::reshard(const std::vector<model_shard*>& old, const std::vect
         shard->history[key].push_back(last);
         if (last.live) shard->rows[key.first][key.second] = parent->rows[key.first].at(key.second);
       }
-    successors.push_back(shard->name);
+    journal.successors[shard->name] = 0;
     next.push_back(std::move(shard));
     low = high;
   }
-  for (auto* shard : old) {
-    shard->journal_at = shard->log.size();
-    append(*shard, entry_kind::journal, seconds);
-    // What the old shard still writes to itself lies past the journal.
-    append(*shard, entry_kind::statement, seconds);
-    shard->serving = false;
-    shard->visible = shard->log.size();
-    shard->participants = participants;
-    shard->successors = successors;
-  }
+  for (auto* shard : old) end_with_journal(*shard, journal, seconds);
   for (auto& shard : next) {
     // The first that a stream hears of a new shard may be rows.
     log_entry& first =
@@ -403,6 +393,59 @@ void branch_model::reshard(const std::vector<model_shard*>& old, const std::vect
       }
     shards_.push_back(std::move(shard));
   }
+}
+
+void branch_model::end_with_journal(model_shard& shard, model_journal journal, std::int64_t seconds) {
+  journal.at = shard.log.size();
+  shard.journals.push_back(std::move(journal));
+  append(shard, entry_kind::journal, seconds);
+  // What the old shard still writes to itself lies past the journal.
+  append(shard, entry_kind::statement, seconds);
+  shard.serving = false;
+  shard.lagging = false;
+  shard.visible = shard.log.size();
+}
+
+// What the workflow that leads back has written to an old shard: its rows are those of the shards that replaced it.
+void branch_model::follow(model_shard& old, const std::vector<model_shard*>& from, std::int64_t seconds) {
+  for (std::size_t table = 0; table < tables_.size(); ++table)
+    while (alter(old, table, seconds)) continue;
+  for (const auto* shard : from)
+    for (const auto& [key, moments] : shard->history) {
+      if (!old.holds(key.second)) continue;
+      auto& rows = old.rows[key.first];
+      const auto here = rows.find(key.second);
+      std::optional<model_row> before;
+      if (here != rows.end()) before = here->second;
+      std::optional<model_row> now;
+      if (moments.back().live) now = shard->rows[key.first].at(key.second);
+      const bool same = before ? now && now->version == before->version : !now;
+      if (!same) apply(old, append(old, entry_kind::rows, seconds), key.first, before, now);
+      // It is the same change: what was told of it there, and when it was, holds here.
+      if (const auto known = old.history.find(key); known != old.history.end()) {
+        known->second.back().version = moments.back().version;
+        known->second.back().seconds = moments.back().seconds;
+      }
+    }
+}
+
+void branch_model::switch_back(const std::vector<model_shard*>& from, std::int64_t seconds) {
+  model_journal back;
+  for (auto* shard : from) {
+    back.participants.push_back(shard->name);
+    for (std::size_t table = 0; table < tables_.size(); ++table)
+      while (alter(*shard, table, seconds)) continue;
+  }
+  for (const auto& shard : shards_) {
+    if (shard->serving || shard->journals.empty() || shard->journals.back().successors.count(from.front()->name) == 0)
+      continue;
+    follow(*shard, from, seconds);
+    back.successors[shard->name] = shard->log.size();
+    shard->serving = true;
+    // What the switch itself writes: by it a stream hears of the shard.
+    append(*shard, entry_kind::statement, seconds);
+  }
+  for (auto* shard : from) end_with_journal(*shard, back, seconds);
 }
 
 bool branch_model::reshard_something(std::int64_t seconds) {

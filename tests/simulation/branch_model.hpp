@@ -108,6 +108,16 @@ struct row_moment {
 
 using row_key = std::pair<std::size_t, std::int64_t>;  // table, id
 
+/// The end of a shard that was resharded.
+struct model_journal {
+  /// The log's length before it.
+  std::size_t at = 0;
+  /// All that were replaced together.
+  std::vector<std::string> participants;
+  /// What replaced them, and after how many entries of their logs.
+  std::map<std::string, std::size_t> successors;
+};
+
 struct model_shard {
   std::string name;
   /// First bytes of the keyspace ids that live here: [low, high).
@@ -128,11 +138,8 @@ struct model_shard {
   std::map<row_key, std::vector<row_moment>> history;
   /// Per table: after how many log entries which of its DDL statements was the last.
   std::vector<std::map<std::size_t, std::size_t>> ddls;
-  /// Shards that replaced this one, and all that were replaced together with it.
-  std::vector<std::string> successors;
-  std::vector<std::string> participants;
-  /// The log's length when the journal was written.
-  std::size_t journal_at = static_cast<std::size_t>(-1);
+  /// Each time that it was replaced.
+  std::vector<model_journal> journals;
 
   const position_set& position(std::size_t index) const {
     return index == 0 ? start : log[index - 1].position;
@@ -212,6 +219,10 @@ class branch_model {
   void reshard(const std::vector<model_shard*>& old, const std::vector<int>& boundaries,
                std::int64_t seconds);
 
+  /// The traffic goes back from shards to those that they replaced: to the same servers, which have followed them
+  /// meanwhile.
+  void switch_back(const std::vector<model_shard*>& from, std::int64_t seconds);
+
   /// Splits a serving shard or merges two neighbours, by chance; false when there is nothing to do. No name
   /// is used twice.
   bool reshard_something(std::int64_t seconds);
@@ -232,6 +243,8 @@ class branch_model {
 
  private:
   std::string new_server();
+  void end_with_journal(model_shard& shard, model_journal journal, std::int64_t seconds);
+  void follow(model_shard& old, const std::vector<model_shard*>& from, std::int64_t seconds);
   void apply(model_shard& shard, log_entry& entry, std::size_t table, std::optional<model_row> before,
              std::optional<model_row> after);
 

@@ -594,6 +594,57 @@ TEST_CASE("saved old shards are followed to the new ones") {
   }
 }
 
+TEST_CASE("traffic switched, and switched back to the same servers: the saved position leads through both") {
+  scene s;
+  for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+  const auto split = [&] { s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds()); };
+  const auto back = [&] { s.branch.switch_back({&s.shard("-80"), &s.shard("80-")}, s.time.seconds()); };
+  const auto write = [&] {
+    for (const char* name : {"-80", "80-"})
+      for (const std::int64_t id : {3, 4, 5, 21, 22})
+        if (s.shard(name).holds(id)) s.put({id}, name);
+  };
+  s.read();
+  SUBCASE("between two reads") {
+    s.put({1, 2});
+    split();
+    write();
+    back();
+    s.put({6, 23});
+    s.read();
+    s.read();
+  }
+  SUBCASE("with a read in between") {
+    split();
+    write();
+    s.read();
+    write();
+    back();
+    s.put({6, 23});
+    s.read();
+  }
+  SUBCASE("while a read goes on") {
+    s.put({1, 2});
+    split();
+    write();
+    s.settings.on_step = [&](engine_run& run) {
+      if (run.step() == 5) back();
+    };
+    s.read();
+    s.read();
+  }
+  SUBCASE("with nothing new") {
+    split();
+    back();
+    s.read();
+    s.read();
+  }
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.state().size() == 1);
+  CHECK(s.state().at("-").position == s.now());
+  s.truth();
+}
+
 TEST_CASE(
     "a table half copied when its shard was resharded starts over on the new shards, all of them listed") {
   scene s({{"t0", true}, {"t1", true}});

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
 #include <stdexcept>
 #include <utility>
 
@@ -403,15 +404,16 @@ void served_call::copy_rows(shard_cursor_model& at) {
 }
 
 bool served_call::generate_from(shard_cursor_model& at) {
-  if (at.at_journal) return false;
+  if (at.journal) return false;
   if (at.copying && snapshots_.count(at.shard->name) > 0) {
     copy_rows(at);
     return true;
   }
   // A replica that lags behind the asked position sends nothing until it is there.
   if (at.index && *at.index < at.shard->visible) {
-    if (*at.index == at.shard->journal_at) {
-      at.at_journal = true;
+    for (std::size_t i = 0; i < at.shard->journals.size(); ++i) {
+      if (at.shard->journals[i].at != *at.index) continue;
+      at.journal = i;
       fail_participants();
       return swap_resharded();
     }
@@ -428,17 +430,22 @@ bool served_call::generate_from(shard_cursor_model& at) {
 // One that another shard of the call will become is waited for (vtgate refuses that as well, until it is
 // there).
 void served_call::fail_participants() {
-  const std::function<bool(const model_shard&, const std::string&)> becomes = [&](const model_shard& shard,
-                                                                                  const std::string& name) {
-    if (shard.name == name) return true;
-    return std::any_of(shard.successors.begin(), shard.successors.end(), [&](const std::string& next) {
-      const auto* successor = branch_.find(next);
-      return successor != nullptr && becomes(*successor, name);
-    });
+  const auto becomes = [&](const model_shard& first, const std::string& name) {
+    std::set<const model_shard*> seen{&first};
+    std::vector<const model_shard*> left{&first};
+    while (!left.empty()) {
+      const model_shard* shard = left.back();
+      left.pop_back();
+      if (shard->name == name) return true;
+      for (const auto& journal : shard->journals)
+        for (const auto& [next, start] : journal.successors)
+          if (seen.insert(branch_.find(next)).second) left.push_back(branch_.find(next));
+    }
+    return false;
   };
   for (const auto& at : streams_) {
-    if (!at.at_journal) continue;
-    for (const auto& name : at.shard->participants) {
+    if (!at.journal) continue;
+    for (const auto& name : at.at_journal()->participants) {
       const bool here = std::any_of(streams_.begin(), streams_.end(),
                                     [&](const auto& stream) { return becomes(*stream.shard, name); });
       if (!here)
@@ -452,12 +459,12 @@ void served_call::fail_participants() {
 bool served_call::swap_resharded() {
   if (verdict_) return false;
   for (const auto& at : streams_) {
-    if (!at.at_journal) continue;
-    const auto participants = at.shard->participants;
-    const auto successors = at.shard->successors;
+    if (!at.journal) continue;
+    const auto participants = at.at_journal()->participants;
+    const auto successors = at.at_journal()->successors;
     const bool all = std::all_of(participants.begin(), participants.end(), [&](const std::string& name) {
       return std::any_of(streams_.begin(), streams_.end(),
-                         [&](const auto& stream) { return stream.shard->name == name && stream.at_journal; });
+                         [&](const auto& stream) { return stream.shard->name == name && stream.journal; });
     });
     if (!all) continue;
     streams_.erase(std::remove_if(streams_.begin(), streams_.end(),
@@ -466,10 +473,10 @@ bool served_call::swap_resharded() {
                                                      stream.shard->name) != participants.end();
                                   }),
                    streams_.end());
-    for (const auto& name : successors) {
+    for (const auto& [name, start] : successors) {
       shard_cursor_model born;
       born.shard = branch_.find(name);
-      born.index = born.told = 0;
+      born.index = born.told = start;
       streams_.push_back(born);
     }
     return true;

@@ -32,7 +32,10 @@ struct shard_cursor_model {
   /// The call's one table is still to be copied here, above this key.
   bool copying = false;
   std::optional<model_row> lastpk;
-  bool at_journal = false;
+  /// It has come to this journal of its shard.
+  std::optional<std::size_t> journal;
+
+  const model_journal* at_journal() const { return journal ? &shard->journals[*journal] : nullptr; }
 };
 
 /// What vtgate resumes a call from when a tablet fails.

@@ -90,6 +90,7 @@ class transcript_check {
     std::vector<told_row> unstated;
   };
 
+  bool leads_through_a_switch(const opened_call::start& start) const;
   void take_warning(const std::string& text);
   void check_columns(std::size_t stream, const told_row& row, const rapidjson::Value& data);
   std::set<std::size_t> possible_shapes(const told_row& row) const;
