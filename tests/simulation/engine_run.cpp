@@ -190,6 +190,11 @@ run_report engine_run::run() {
     const std::size_t seen = shard->visible + chance_.below(shard->log.size() - shard->visible + 1);
     input.stops[id] = *gtid_set::parse_position(shard->position_text(seen));
     settled_.emplace(shard->name, input.stops[id].to_position());
+    if (settings_.errant && chance_.percent(60)) {
+      input.stops[id] =
+          *gtid_set::parse_position(shard->position_text(seen) + ",ffffffff-0000-11ee-8000-000000000000:1-3");
+      ++report_.troubles["positions with errant GTIDs"];
+    }
   }
   for (std::size_t t = 0; t < branch_.tables().size(); ++t) {
     auto definition = definition_of(branch_.tables()[t], branch_.shape_now(t));

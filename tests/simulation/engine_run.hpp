@@ -81,6 +81,8 @@ struct run_settings {
   std::chrono::milliseconds refresh_interval = std::chrono::hours(1);
   /// Replicas: the peek sees more than the tablets that stream.
   bool lagging = false;
+  /// With lagging: the tablet that was peeked at has transactions of its own, which the one that streams never sends.
+  bool errant = false;
   chaos trouble;
   /// Sees each call when it is opened; may end it.
   std::function<void(class engine_run&, served_call&)> on_call;
