@@ -487,24 +487,69 @@ void planner::add_catch_up(planned_stream& stream, const shard_name& shard, cons
 
 result<sync_plan> make_plan(const plan_input& input) { return planner(input).run(); }
 
+// A stream of one shard alone does not pass the journal of a merge, also when the merge was undone and the shard serves again:
+// all shards of such a stream are read in one call.
+static void join_catch_ups(sync_plan& plan, const std::set<stream_index>& streams) {
+  std::map<stream_index, session_spec> joined;
+  std::vector<session_spec> calls;
+  for (auto& call : plan.catch_ups) {
+    std::vector<session_table> others;
+    for (auto& table : call.tables) {
+      if (streams.count(table.stream) == 0) {
+        others.push_back(std::move(table));
+        continue;
+      }
+      auto [entry, fresh] = joined.try_emplace(table.stream, call);
+      session_spec& together = entry->second;
+      if (fresh) {
+        together.tables = {table};
+        continue;
+      }
+      together.shards.insert(together.shards.end(), call.shards.begin(), call.shards.end());
+      together.stops.insert(call.stops.begin(), call.stops.end());
+      together.tables.front().cursors.insert(table.cursors.begin(), table.cursors.end());
+    }
+    call.tables = std::move(others);
+    if (!call.tables.empty()) calls.push_back(std::move(call));
+  }
+  for (auto& [stream, call] : joined) {
+    plan.streams[stream].catch_ups = 1;
+    calls.push_back(std::move(call));
+  }
+  plan.catch_ups = std::move(calls);
+}
+
 result<sync_plan> plan_again(plan_input input, const standing_cursors& standing) {
   std::vector<configured_stream> streams;
   std::vector<stream_index> numbers;
   input.state = {};
+  // Those whose shards all serve: the reshard that their streams met was undone, or is about to be seen. In numbers of `streams`.
+  std::set<stream_index> back;
   for (const auto& [stream, cursors] : standing) {
     configured_stream configured = input.streams[stream];
     // What there was to say about it was said.
     configured.cursor_field.clear();
     saved_stream_state& state = input.state.streams[configured.id];
-    for (const auto& [shard, cursor] : cursors)
-      state.shards[shard] = {
-          {shard, configured.id.keyspace, cursor.position, cursor.lastpk}, cursor.cdc_cursor, cursor.since};
+    const auto serving = input.serving.find(configured.id.keyspace);
+    const bool all_serve =
+        serving != input.serving.end() && std::all_of(cursors.begin(), cursors.end(), [&](const auto& entry) {
+          return std::find(serving->second.begin(), serving->second.end(), entry.first) != serving->second.end();
+        });
+    if (all_serve) back.insert(streams.size());
+    for (const auto& [shard, cursor] : cursors) {
+      saved_shard& saved = state.shards[shard];
+      saved = {{shard, configured.id.keyspace, cursor.position, cursor.lastpk}, cursor.cdc_cursor, cursor.since};
+      // No copy leads through a reshard: begun anew, it ends where the half one began.
+      if (all_serve && !cursor.lastpk.empty())
+        saved = {{shard, configured.id.keyspace, {}, {}}, cursor.cdc_cursor, cursor.position};
+    }
     streams.push_back(std::move(configured));
     numbers.push_back(stream);
   }
   input.streams = std::move(streams);
   auto plan = make_plan(input);
   if (!plan) return plan;
+  join_catch_ups(*plan, back);
   for (auto& stream : plan->streams) stream.table.stream = numbers[stream.table.stream];
   for (auto& call : plan->catch_ups)
     for (auto& table : call.tables) table.stream = numbers[table.stream];

@@ -645,6 +645,56 @@ TEST_CASE("traffic switched, and switched back to the same servers: the saved po
   s.truth();
 }
 
+TEST_CASE("a merge that was undone: the saved positions of both shards lead through it together") {
+  scene s;
+  s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds());
+  for (std::int64_t id = 1; id <= 30; ++id)
+    for (const char* name : {"-80", "80-"})
+      if (s.shard(name).holds(id)) s.put({id}, name);
+  s.read();
+  REQUIRE(s.state().size() == 2);
+  for (const char* name : {"-80", "80-"})
+    for (const std::int64_t id : {3, 4, 5})
+      if (s.shard(name).holds(id)) s.put({id}, name);
+  s.branch.reshard({&s.shard("-80"), &s.shard("80-")}, {}, s.time.seconds());
+  s.put({1, 2, 31}, "-");
+  s.branch.switch_back({&s.shard("-")}, s.time.seconds());
+  for (const char* name : {"-80", "80-"})
+    for (const std::int64_t id : {6, 7, 32})
+      if (s.shard(name).holds(id)) s.put({id}, name);
+  // It may end with the shard in between; the next one comes back.
+  for (int read = 0; read < 2; ++read) {
+    s.read();
+    CHECK(s.status() == told_status::complete);
+  }
+  CHECK(s.state().size() == 2);
+  s.truth();
+}
+
+TEST_CASE("a half copy from before a reshard that was undone begins anew, and its table is complete") {
+  scene s;
+  for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+  s.settings.on_step = [](engine_run& run) {
+    run.events_per_response = 1;
+    if (run.server().calls().size() == 1 && run.server().calls()[0]->events_sent() > 10)
+      run.server_stands_still = true;
+    if (run.elapsed_seconds() >= 4) run.kill();
+  };
+  s.read();
+  s.settings.on_step = nullptr;
+  REQUIRE_FALSE(s.state().at("-").last_known_pk.empty());
+  s.put({1, 2});
+  s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds());
+  s.branch.switch_back({&s.shard("-80"), &s.shard("80-")}, s.time.seconds());
+  s.put({6, 23});
+  for (int read = 0; read < 2; ++read) {
+    s.read();
+    CHECK(s.status() == told_status::complete);
+  }
+  CHECK(s.state().at("-").position == s.now());
+  s.truth();
+}
+
 TEST_CASE(
     "a table half copied when its shard was resharded starts over on the new shards, all of them listed") {
   scene s({{"t0", true}, {"t1", true}});

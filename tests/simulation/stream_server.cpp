@@ -427,10 +427,10 @@ bool served_call::generate_from(shard_cursor_model& at) {
 }
 
 // A journal names shards that this call does not have: vtgate refuses to go on.
-// One that another shard of the call will become is waited for (vtgate refuses that as well, until it is
-// there).
+// One that another shard of the call will become, without this journal, is waited for (vtgate refuses that as well, until
+// it is there).
 void served_call::fail_participants() {
-  const auto becomes = [&](const model_shard& first, const std::string& name) {
+  const auto becomes = [&](const model_shard& first, const std::string& name, const model_journal& without) {
     std::set<const model_shard*> seen{&first};
     std::vector<const model_shard*> left{&first};
     while (!left.empty()) {
@@ -439,7 +439,7 @@ void served_call::fail_participants() {
       if (shard->name == name) return true;
       for (const auto& journal : shard->journals)
         for (const auto& [next, start] : journal.successors)
-          if (seen.insert(branch_.find(next)).second) left.push_back(branch_.find(next));
+          if (journal.successors != without.successors && seen.insert(branch_.find(next)).second) left.push_back(branch_.find(next));
     }
     return false;
   };
@@ -447,7 +447,7 @@ void served_call::fail_participants() {
     if (!at.journal) continue;
     for (const auto& name : at.at_journal()->participants) {
       const bool here = std::any_of(streams_.begin(), streams_.end(),
-                                    [&](const auto& stream) { return becomes(*stream.shard, name); });
+                                    [&](const auto& stream) { return becomes(*stream.shard, name, *at.at_journal()); });
       if (!here)
         verdict_ = stream_end{
             status_internal,
