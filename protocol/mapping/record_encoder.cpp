@@ -227,6 +227,7 @@ void record_encoder::impl::make_tail(const record_context& context) {
   text.append(line_end);
   tail.assign(text.view());
   tail_says = context;
+  tail_says.position = {};  // A view that may not last.
 }
 
 /// Brings the tail up to date. Changes of the binary log differ in their cursors alone.
