@@ -24,6 +24,7 @@
 #include <utility>
 #include <vector>
 
+#include "clients/grpc_order.hpp"
 #include "clients/tls_material.hpp"
 #include "protocol/base64.hpp"
 
@@ -391,6 +392,8 @@ class grpc_vstream_client::running_call final
     StartWriteLast(&request_, grpc::WriteOptions());
     StartRead(&incoming_);
     hub_->started(*slot_, id_, self);  // Before StartCall, after which the end may come at any moment.
+    hand_to_grpc(&incoming_);
+    hand_to_grpc(this);
     StartCall();
   }
 
@@ -413,6 +416,7 @@ class grpc_vstream_client::running_call final
       }
     }
     if (read) {
+      hand_to_grpc(&incoming_);
       StartRead(&incoming_);
     }
     return taken;
@@ -448,6 +452,7 @@ class grpc_vstream_client::running_call final
   }
 
   void OnReadDone(bool ok) override {
+    take_from_grpc(&incoming_);
     if (!ok) {
       bool release = false;
       {
@@ -481,7 +486,9 @@ class grpc_vstream_client::running_call final
     if (announce) {
       listener_->on_ready();
     }
+    hand_to_grpc(this);
     if (read) {
+      hand_to_grpc(&incoming_);
       StartRead(&incoming_);
     }
     if (release) {
@@ -490,6 +497,7 @@ class grpc_vstream_client::running_call final
   }
 
   void OnDone(const grpc::Status& status) override {
+    take_from_grpc(this);
     std::shared_ptr<running_call> self = std::move(self_);
     std::shared_ptr<vstream_listener> listener = std::move(listener_);
     const std::shared_ptr<hub> hub = hub_;

@@ -13,6 +13,7 @@
 #include <sstream>
 #include <thread>
 
+#include "clients/grpc_order.hpp"
 #include "local_branch/shards.hpp"
 #include "local_branch/worker_pool.hpp"
 #include "protocol/base64.hpp"
@@ -74,20 +75,27 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void begin(vtgate::VStreamRequest request) {
     self_ = shared_from_this();
     request_ = std::move(request);
+    hand_to_grpc(&cancelled_);
     workers_.post([self = self_] { self->run(); });
   }
 
   void on_commit() override { wake(); }
 
   void OnWriteDone(bool ok) override {
+    take_from_grpc(&outgoing_);
     if (!ok) cancelled_.store(true);
     run();
   }
   void OnCancel() override {
+    take_from_grpc(&cancelled_);
     cancelled_.store(true);
     wake();
+    hand_to_grpc(this);
   }
-  void OnDone() override { self_.reset(); }
+  void OnDone() override {
+    take_from_grpc(this);
+    self_.reset();
+  }
 
  private:
   using clock = vstream_session::clock;
@@ -321,7 +329,7 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     }
     last_sent_ = clock::now();
     outgoing_ = grpc::ByteBuffer(slices.data(), slices.size());
-    StartWrite(&outgoing_);
+    start_write();
   }
 
   void arm_timer() {
@@ -356,6 +364,11 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       grpc::Slice slice(data, size, give_back, loan.release());
       outgoing_ = grpc::ByteBuffer(&slice, 1);
     }
+    start_write();
+  }
+
+  void start_write() {
+    hand_to_grpc(&outgoing_);
     StartWrite(&outgoing_);
   }
 
@@ -365,6 +378,7 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
       if (finished_) return;
       finished_ = true;
     }
+    hand_to_grpc(this);
     Finish(status);
   }
 

@@ -70,11 +70,12 @@ sanitized() {
     --test-output-size-passed 4000000 --test-output-size-failed 4000000 "$@" || failed=1
   end_stage "$name tests"
 }
-# The suite once more with AddressSanitizer and UBSan; what threads share, with neither CAF nor gRPC, with ThreadSanitizer.
+# The suite once more with AddressSanitizer and UBSan; what threads share, without CAF, with ThreadSanitizer.
 run_sanitized() {
   sanitized asan_unit asan all -- -LE e2e -j2
   sanitized asan_e2e asan all -- -R '^e2e_(spec|check|discover|sync|reshard)$'
   local threaded=(stdout_writer_test mysql_session_test mysql_server_test)
+  threaded+=(clients_grpc_test local_branch_grpc_test local_branch_stream_test)
   sanitized tsan tsan "${threaded[@]}" -- -R "^($(IFS='|'; echo "${threaded[*]}"))\$"
 }
 case " $parts " in *" sanitized "*) run_sanitized ;; esac

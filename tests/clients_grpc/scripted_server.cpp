@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "clients/grpc_order.hpp"
+
 namespace psource::test {
 namespace {
 
@@ -27,10 +29,13 @@ class scripted_server::reactor final : public grpc::ServerGenericBidiReactor {
  public:
   reactor(scripted_server& server, grpc::GenericCallbackServerContext* context)
       : server_(server), context_(context) {
+    hand_to_grpc(&request_);
+    hand_to_grpc(&cancelled_);
     StartRead(&request_);
   }
 
   void OnReadDone(bool ok) override {
+    take_from_grpc(&request_);
     if (!ok) {
       finish_once(grpc::Status::CANCELLED);
       return;
@@ -56,6 +61,7 @@ class scripted_server::reactor final : public grpc::ServerGenericBidiReactor {
   }
 
   void OnWriteDone(bool ok) override {
+    take_from_grpc(&response_);
     bool stop = !ok;
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -75,6 +81,7 @@ class scripted_server::reactor final : public grpc::ServerGenericBidiReactor {
   }
 
   void OnCancel() override {
+    take_from_grpc(&cancelled_);
     bool finish = false;
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -84,15 +91,18 @@ class scripted_server::reactor final : public grpc::ServerGenericBidiReactor {
     if (finish) {
       finish_once(grpc::Status::CANCELLED);
     }
+    hand_to_grpc(this);
   }
 
   void OnDone() override {
+    take_from_grpc(this);
     {
       std::lock_guard<std::mutex> lock(server_.mutex_);
       server_.counters_.finished += 1;
       server_.counters_.cancelled += cancelled_ ? 1 : 0;
       server_.changed_.notify_all();
     }
+    hand_to_grpc(&server_);
     delete this;
   }
 
@@ -113,6 +123,7 @@ class scripted_server::reactor final : public grpc::ServerGenericBidiReactor {
       grpc::Slice slice(script_.responses[next_ % script_.responses.size()]);
       ++next_;
       response_ = grpc::ByteBuffer(&slice, 1);
+      hand_to_grpc(&response_);
       StartWrite(&response_);
     } else if (script_.end) {
       finish_once(*script_.end);
@@ -126,6 +137,7 @@ class scripted_server::reactor final : public grpc::ServerGenericBidiReactor {
         return;
       }
     }
+    hand_to_grpc(this);
     Finish(status);
   }
 
@@ -170,6 +182,7 @@ scripted_server::scripted_server(script_function script, std::shared_ptr<grpc::S
 scripted_server::~scripted_server() {
   server_->Shutdown(std::chrono::system_clock::now());
   server_->Wait();
+  take_from_grpc(this);
 }
 
 connection_settings scripted_server::settings() const {
