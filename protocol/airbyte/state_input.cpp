@@ -97,11 +97,12 @@ class body_reader {
                             std::string(name) + "\" of another keyspace; it is ignored.");
         return {};
       }
-      name.remove_prefix(slash + 1);
+      name = trimmed(name.substr(slash + 1));
     }
-    if (name.empty()) {
-      warn(warnings_, "The saved state of the stream \"" + stream_.to_string() +
-                          "\" has a shard without a name; it is ignored.");
+    // Written back, a name with a slash would be that of another keyspace's shard.
+    if (name.empty() || name.find('/') != std::string_view::npos) {
+      warn(warnings_, "The saved state of the stream \"" + stream_.to_string() + "\" has a shard without a usable name (\"" +
+                          std::string(key) + "\"); it is ignored.");
       return {};
     }
     const shard_name shard(name);

@@ -222,14 +222,16 @@ TEST_CASE("stale shard names of the older connector are cleaned or dropped (S12,
       "[" +
       message(a, "{\"shards\":{" + entry("a_etl/-", "whatever") + "," +
                      entry("a/-80", cursor_text(a, "-80")) + "," + entry("", cursor_text(a, "")) + "," +
-                     entry(" 80-", cursor_text(a, " 80-")) + "}}") +
+                     entry(" 80-", cursor_text(a, " 80-")) + "," + entry(" a/ 40-", cursor_text(a, "40-")) + "," +
+                     entry("a/b/-", "whatever") + "}}") +
       "]";
   const auto state = loaded(text, {a});
   const auto& shards = state.streams.at(a).shards;
-  REQUIRE(shards.size() == 2);
+  REQUIRE(shards.size() == 3);
   CHECK(shards.count(shard_name("-80")) == 1);
+  CHECK(shards.count(shard_name("40-")) == 1);
   CHECK(shards.at(shard_name("80-")).cursor.shard == shard_name("80-"));
-  CHECK(state.warnings.size() == 2);
+  CHECK(state.warnings.size() == 3);
   CHECK(loaded("[" + message(a, "{\"shards\":{" + entry("a_etl/-", "x") + "}}") + "]", {a}).streams.empty());
 }
 
