@@ -63,7 +63,8 @@ bool stream_reader_state::have_buffer() {
   }
   if (in_flight >= window) return false;
   current = std::make_shared<batch>();
-  current->lines.reserve(batch::capacity + batch::slack);
+  current->most = settings.batch_size;
+  current->lines.reserve(settings.batch_size + batch::slack);
   return true;
 }
 
@@ -139,9 +140,9 @@ void stream_reader_state::take_back(batch_ptr written) {
   }
   written->clear();
   // One record may have made it much larger than the others; that memory is not kept.
-  if (written->lines.capacity() > 2 * batch::capacity) {
+  if (written->lines.capacity() > 2 * settings.batch_size) {
     written->lines.release();
-    written->lines.reserve(batch::capacity + batch::slack);
+    written->lines.reserve(settings.batch_size + batch::slack);
   }
   free.push_back(std::move(written));
   run();

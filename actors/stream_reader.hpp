@@ -30,6 +30,8 @@ struct reader_settings {
   std::chrono::milliseconds suspicion = std::chrono::seconds(10);
   /// How often the reader looks at its clock.
   std::chrono::milliseconds watch_interval = std::chrono::seconds(5);
+  /// Bytes of a batch (batch_size_for()).
+  std::size_t batch_size = batch::capacity;
   /// Seeds the jitter of the back-off.
   std::uint64_t seed = 0;
 };

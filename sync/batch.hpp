@@ -1,6 +1,7 @@
 // What a stream reader hands to the emitter: finished JSON lines, and where the cursors stand after them.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -54,7 +55,7 @@ struct shard_removal {
 /// One unit on its way from a reader to standard output. Owned by one side at a time: the reader fills it, the emitter
 /// writes it and gives it back.
 struct batch {
-  /// Whole RECORD lines. At most `capacity` bytes, but for a single larger record.
+  /// Whole RECORD lines. At most `most` bytes, but for a single larger record.
   text_buffer lines;
   std::vector<record_count> counts;
   std::vector<shard_removal> removals;
@@ -64,7 +65,10 @@ struct batch {
   /// Commit time of the newest transaction in it, seconds since 1970; 0 = none.
   std::int64_t newest_commit_seconds = 0;
 
+  /// Of a batch where many streams run.
   static constexpr std::size_t capacity = 128 * 1024;
+  /// Bytes of `lines`; clear() leaves it.
+  std::size_t most = capacity;
   /// Conversions reserve a little more than they write.
   static constexpr std::size_t slack = 8 * 1024;
 
@@ -86,5 +90,12 @@ struct batch {
     counts.push_back({stream, records});
   }
 };
+
+/// Bytes of a batch where so many streams run at once: larger ones are handed from thread to thread less often, as long as
+/// all of them (two for each stream) stay below 4 MiB; at least batch::capacity, at most four times that. Pure.
+inline std::size_t batch_size_for(std::size_t streams) {
+  constexpr std::size_t all = 4 * 1024 * 1024;
+  return std::clamp(all / (2 * std::max<std::size_t>(1, streams)), batch::capacity, 4 * batch::capacity);
+}
 
 }  // namespace psource

@@ -447,7 +447,7 @@ result<pump_result> stream_session::take_changes(batch& out) {
       whole = &looked_up_[next_looked_up_];
       if (*whole) size += (*whole)->values.size();
     }
-    if (!out.lines.empty() && out.lines.size() + 2 * size + encoder.room() > batch::capacity)
+    if (!out.lines.empty() && out.lines.size() + 2 * size + encoder.room() > out.most)
       return pump_result::batch_full;
     auto taken = take_change(change_, whole, out);
     if (!taken) return fail(std::move(taken.error()));

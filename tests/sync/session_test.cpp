@@ -288,21 +288,29 @@ TEST_CASE("copied rows of one snapshot share the server's time as cursor, the ne
   CHECK(records[0].cursor == d.clock->server + 1);
 }
 
+TEST_CASE("batches are larger where few streams run, and all together stay below 4 MiB") {
+  for (const std::size_t streams : {0, 1, 4}) CHECK(batch_size_for(streams) == 512 * 1024);
+  CHECK(batch_size_for(8) == 256 * 1024);
+  for (const std::size_t streams : {16, 64, 1024}) CHECK(batch_size_for(streams) == batch::capacity);
+}
+
 TEST_CASE("a batch stops between two rows when it is full, and goes on with the next one") {
   driver d(catch_up_spec(server + "1-5", server + "1-6"));
   event_script script;
   script.begin(1).field("t");
-  const int rows = 4000;
+  const int rows = 12000;
   for (int i = 0; i < rows; ++i) script.insert("t", std::to_string(i), std::string(20, 'x'), 1);
   script.vgtid(server + "1-6").commit(1);
   d.session.feed(buffer(script.take()));
   batch out;
+  SUBCASE("of the usual size") {}
+  SUBCASE("larger") { out.most = 3 * batch::capacity; }
   std::size_t told_rows = 0;
   std::size_t batches = 0;
   for (;;) {
     auto step = d.session.pump(out);
     REQUIRE(step);
-    CHECK(out.lines.size() <= batch::capacity);
+    CHECK(out.lines.size() <= out.most);
     told_rows += records_in(std::string(out.lines.view())).size();
     ++batches;
     if (*step == pump_result::finished) break;
