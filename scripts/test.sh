@@ -45,38 +45,34 @@ end_stage build
 rm -rf "$results"
 mkdir -p "$results"
 failed=0
-# Outputs are kept whole in the results: the summary counts the cases inside each program.
+# run_tests NAME BUILD CTEST ARGUMENTS... Outputs are kept whole in the results: the summary counts the cases inside each program.
 run_tests() {
-  ctest --test-dir "$build" --output-on-failure --no-tests=error --output-junit "test-results/$1.xml" \
-    --test-output-size-passed 4000000 --test-output-size-failed 4000000 "${@:2}" || failed=1
+  ctest --test-dir "$2" --output-on-failure --no-tests=error --output-junit "$PWD/$results/$1.xml" \
+    --test-output-size-passed 4000000 --test-output-size-failed 4000000 "${@:3}" || failed=1
   end_stage "$1 tests"
 }
-case " $parts " in *" unit "*) run_tests unit -LE e2e -j2 ;; esac
-case " $parts " in *" e2e "*) run_tests e2e -L e2e ;; esac
-# sanitized NAME PRESET TARGETS... -- CTEST ARGUMENTS...: builds with a sanitizer and runs.
-sanitized() {
-  local name=$1 preset=$2 targets=()
-  shift 2
-  while [ "$1" != -- ]; do targets+=("$1"); shift; done
-  shift
-  if ! { cmake --preset "$preset" -DPSOURCE_TESTS=ON && cmake --build "build-$preset" --target "${targets[@]}"; }; then
+case " $parts " in *" unit "*) run_tests unit "$build" -LE e2e -j2 ;; esac
+case " $parts " in *" e2e "*) run_tests e2e "$build" -L e2e ;; esac
+# build_with PRESET TARGETS...: into build-PRESET. A build that fails counts as a failed test.
+build_with() {
+  local done=0
+  if ! { cmake --preset "$1" -DPSOURCE_TESTS=ON && cmake --build "build-$1" --target "${@:2}"; }; then
     failed=1
-    echo "<testsuite><testcase name=\"${preset}_build\" status=\"fail\"/></testsuite>" > "$results/$name.xml"
-    end_stage "$preset build"
-    return
+    done=1
+    echo "<testsuite><testcase name=\"$1_build\" status=\"fail\"/></testsuite>" > "$results/$1_build.xml"
   fi
-  end_stage "$preset build"
-  ctest --test-dir "build-$preset" --output-on-failure --no-tests=error --output-junit "$PWD/$results/$name.xml" \
-    --test-output-size-passed 4000000 --test-output-size-failed 4000000 "$@" || failed=1
-  end_stage "$name tests"
+  end_stage "$1 build"
+  return $done
 }
 # The suite once more with AddressSanitizer and UBSan; what threads share, without CAF, with ThreadSanitizer.
 run_sanitized() {
-  sanitized asan_unit asan all -- -LE e2e -j2
-  sanitized asan_e2e asan all -- -R '^e2e_(spec|check|discover|sync|reshard)$'
+  if build_with asan all; then
+    run_tests asan_unit build-asan -LE e2e -j2
+    run_tests asan_e2e build-asan -R '^e2e_(spec|check|discover|sync|reshard)$'
+  fi
   local threaded=(stdout_writer_test mysql_session_test mysql_server_test)
   threaded+=(clients_grpc_test local_branch_grpc_test local_branch_stream_test)
-  sanitized tsan tsan "${threaded[@]}" -- -R "^($(IFS='|'; echo "${threaded[*]}"))\$"
+  build_with tsan "${threaded[@]}" && run_tests tsan build-tsan -R "^($(IFS='|'; echo "${threaded[*]}"))\$"
 }
 case " $parts " in *" sanitized "*) run_sanitized ;; esac
 case " $parts " in *" fuzz "*)
