@@ -483,13 +483,9 @@ void planner::add_catch_up(planned_stream& stream, const shard_name& shard, cons
   ++stream.catch_ups;
 }
 
-}  // namespace
-
-result<sync_plan> make_plan(const plan_input& input) { return planner(input).run(); }
-
 // A stream of one shard alone does not pass the journal of a merge, also when the merge was undone and the shard serves again:
 // all shards of such a stream are read in one call.
-static void join_catch_ups(sync_plan& plan, const std::set<stream_index>& streams) {
+void join_catch_ups(sync_plan& plan, const std::set<stream_index>& streams) {
   std::map<stream_index, session_spec> joined;
   std::vector<session_spec> calls;
   for (auto& call : plan.catch_ups) {
@@ -518,6 +514,10 @@ static void join_catch_ups(sync_plan& plan, const std::set<stream_index>& stream
   }
   plan.catch_ups = std::move(calls);
 }
+
+}  // namespace
+
+result<sync_plan> make_plan(const plan_input& input) { return planner(input).run(); }
 
 result<sync_plan> plan_again(plan_input input, const standing_cursors& standing) {
   std::vector<configured_stream> streams;

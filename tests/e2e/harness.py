@@ -592,6 +592,20 @@ def closed_port():
         return probe.getsockname()[1]
 
 
+def serve_each(listener, serve):
+    """Calls serve(connection) for one client after the other, on one thread, until the listener is closed."""
+
+    def accept():
+        while True:
+            try:
+                client = listener.accept()[0]
+            except OSError:
+                return
+            serve(client)
+
+    threading.Thread(target=accept, daemon=True).start()
+
+
 class Relay:
     """Passes connections on to another port, and keeps what clients say. The first connection may go to a port of its own."""
 
@@ -601,18 +615,13 @@ class Relay:
         self.to = itertools.chain([first or port], itertools.repeat(port))
         self.said = bytearray()
         self.sockets = [self.listener]
-        threading.Thread(target=self._accept, daemon=True).start()
+        serve_each(self.listener, self._serve)
 
-    def _accept(self):
-        while True:
-            try:
-                client = self.listener.accept()[0]
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", next(self.to)))
-            self.sockets += [client, server]
-            for source, sink, keeps in ((client, server, True), (server, client, False)):
-                threading.Thread(target=self._pass_on, args=(source, sink, keeps), daemon=True).start()
+    def _serve(self, client):
+        server = socket.create_connection(("127.0.0.1", next(self.to)))
+        self.sockets += [client, server]
+        for source, sink, keeps in ((client, server, True), (server, client, False)):
+            threading.Thread(target=self._pass_on, args=(source, sink, keeps), daemon=True).start()
 
     def _pass_on(self, source, sink, keeps):
         try:
@@ -711,15 +720,10 @@ class OldTlsServer:
         self.said = bytearray()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        serve_each(self.listener, self._serve)
 
-    def _accept(self):
-        while True:
-            try:
-                client = self.listener.accept()[0]
-            except OSError:
-                return
-            threading.Thread(target=self._listen, args=(client,), daemon=True).start()
+    def _serve(self, client):
+        threading.Thread(target=self._listen, args=(client,), daemon=True).start()
 
     def _listen(self, client):
         try:

@@ -285,19 +285,25 @@ std::set<std::string> transcript_check::warnings_of(std::size_t stream, const ta
   return texts;
 }
 
+// When the row was as it was told, or, told as deleted, when it went; null when the shard never held it like that.
+static const row_moment* moment_of(const model_shard& shard, const told_row& row) {
+  const auto found = shard.history.find({row.table, row.id});
+  if (found == shard.history.end()) return nullptr;
+  const auto& moments = found->second;
+  auto at = std::find_if(moments.begin(), moments.end(), [&](const row_moment& moment) {
+    return moment.live && moment.version == row.version;
+  });
+  if (at != moments.end() && row.deleted) ++at;
+  return at == moments.end() ? nullptr : &*at;
+}
+
 // How many DDL statements the table may have had when it showed a row: those before its transaction, or before a snapshot
 // that has it.
 std::set<std::size_t> transcript_check::possible_shapes(const told_row& row) const {
   std::set<std::size_t> shapes;
   for (const auto& shard : branch_.shards()) {
-    const auto found = shard->history.find({row.table, row.id});
-    if (found == shard->history.end()) continue;
-    const auto& moments = found->second;
-    auto at = std::find_if(moments.begin(), moments.end(), [&](const row_moment& moment) {
-      return moment.live && moment.version == row.version;
-    });
-    if (at == moments.end()) continue;
-    if (row.deleted && ++at == moments.end()) continue;
+    const row_moment* at = moment_of(*shard, row);
+    if (at == nullptr) continue;
     const std::size_t first = shard->ddls_at(row.table, at->index);
     // On a shard that a reshard brought it is older than the log.
     if (!row.copied && (at->index > 0 || row.deleted)) {
@@ -423,14 +429,8 @@ void transcript_check::check_repetition(std::size_t stream, const told_row& row)
         violate("a copied row is copied again: " + name_of(row));
       continue;
     }
-    const auto found = shard->history.find({row.table, row.id});
-    if (found == shard->history.end()) continue;
-    const auto& moments = found->second;
-    auto at = std::find_if(moments.begin(), moments.end(), [&](const row_moment& moment) {
-      return moment.live && moment.version == row.version;
-    });
-    if (at == moments.end()) continue;
-    if (row.deleted && ++at == moments.end()) continue;
+    const row_moment* at = moment_of(*shard, row);
+    if (at == nullptr) continue;
     if (at->index <= claimed.index) violate("a change that a state covers is told again: " + name_of(row));
   }
 }
