@@ -79,11 +79,11 @@ void coordinator_state::inquire_if_due() {
   const bool can_ask = parts.questions && parts.planned_from;
   if (!can_ask) {
     schedule->fail_unplanned("There is nobody to ask.");
-    schedule->trust_copies();
+    schedule->trust_ends();
   }
   if (can_ask && schedule->plan_is_due()) {
     begin_inquiry(inquiry::plan);
-  } else if (can_ask && schedule->copies_unconfirmed()) {
+  } else if (can_ask && schedule->ends_unconfirmed()) {
     if (schedule->idle()) begin_inquiry(inquiry::confirm);
   } else if (can_ask && schedule->copies_wait() && is_older(last_listing, parts.listing_interval)) {
     // A reshard may have replaced shards since they were listed; a copy of an old one would be stale.
@@ -107,7 +107,7 @@ void coordinator_state::take_serving(const result<std::vector<shard_id>>& listed
         schedule->fail_unplanned(listed.error().message);
         break;
       case inquiry::confirm:
-        schedule->trust_copies();
+        schedule->trust_ends();
         break;
       case inquiry::refresh:
         last_peek = last_listing;
@@ -121,7 +121,7 @@ void coordinator_state::take_serving(const result<std::vector<shard_id>>& listed
   }
   const std::set<shard_id> shards(listed->begin(), listed->end());
   schedule->drop_unserved(shards);
-  schedule->confirm_copies(shards);
+  schedule->confirm_ends(shards);
   serving.clear();
   for (const auto& id : *listed) serving[id.keyspace].push_back(id.shard);
   switch (asking) {

@@ -499,6 +499,7 @@ void join_catch_ups(sync_plan& plan, const std::set<stream_index>& streams) {
       session_spec& together = entry->second;
       if (fresh) {
         together.tables = {table};
+        together.rejoined = true;
         continue;
       }
       together.shards.insert(together.shards.end(), call.shards.begin(), call.shards.end());

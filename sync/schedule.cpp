@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "sync/classify.hpp"
+#include "sync/test_faults.hpp"
 
 namespace psource {
 
@@ -156,11 +157,11 @@ void sync_schedule::drop_unserved(const std::set<shard_id>& serving) {
 }
 
 void sync_schedule::begin_listing() {
-  for (auto& [copy, entry] : copied_) entry.listed = true;
+  for (auto& [place, end] : unconfirmed_) end.listed = true;
 }
 
-void sync_schedule::confirm_copies(const std::set<shard_id>& serving) {
-  for (auto at = copied_.begin(); at != copied_.end();) {
+void sync_schedule::confirm_ends(const std::set<shard_id>& serving) {
+  for (auto at = unconfirmed_.begin(); at != unconfirmed_.end();) {
     const auto& [shard, stream] = at->first;
     stream_account& account = accounts_[stream];
     const auto settled = account.settled.find(shard.shard);
@@ -171,16 +172,20 @@ void sync_schedule::confirm_copies(const std::set<shard_id>& serving) {
     // What has gone on since then, or failed, is judged elsewhere.
     if (serving.count(shard) == 0 && !account.failed && account.table && settled != account.settled.end()) {
       session_table table = *account.table;
-      table.cursors[shard.shard] = {{}, {}, settled->second.cdc_cursor, at->second.since};
+      const auto& since = at->second.copied_since;
+      table.cursors[shard.shard] = since ? shard_cursor{{}, {}, settled->second.cdc_cursor, *since} : settled->second;
+      const std::string& name = table.shape->id.to_string();
       const failure why{error_code::shards_changed,
-                        "The shard " + shard.to_string() + " was replaced by others around the time when " +
-                            table.shape->id.to_string() + " was copied from it.",
+                        since ? "The shard " + shard.to_string() + " was replaced by others around the time when " + name +
+                                    " was copied from it."
+                              : "The shard " + shard.to_string() + ", to which a reshard has led the stream of " + name +
+                                    ", was replaced by others again.",
                         {},
                         table.shape->id};
       if (!set_aside(table, why)) fail_table(table, why);
       account.settled.erase(settled);
     }
-    at = copied_.erase(at);
+    at = unconfirmed_.erase(at);
   }
 }
 
@@ -270,11 +275,9 @@ session_spec sync_schedule::with_tables(const session_spec& from, std::vector<se
   session_spec spec = from;
   // A reshard may have changed the shards under way: the cursors tell which ones they are now.
   if (spec.kind == stream_kind::catch_up && !tables.empty()) {
-    spec.shards.clear();
-    for (const auto& [shard, cursor] : tables.front().cursors) spec.shards.push_back(shard);
-    // The journal of a shard that is gone came after its stop position.
-    for (const auto& shard : from.shards)
-      if (tables.front().cursors.count(shard) == 0) spec.stops.erase(shard);
+    std::vector<shard_name> now;
+    for (const auto& [shard, cursor] : tables.front().cursors) now.push_back(shard);
+    spec.go_on_with(std::move(now));
   }
   spec.tables = std::move(tables);
   return spec;
@@ -283,9 +286,9 @@ session_spec sync_schedule::with_tables(const session_spec& from, std::vector<se
 void sync_schedule::close(stream_index stream) {
   stream_account& account = accounts_[stream];
   if (account.open != 0 || account.told || !account.unplanned.empty()) return;
-  // While others are copied for hours, a table that is done has to be able to catch up again; and copies have to be
+  // While others are copied for hours, a table that is done has to be able to catch up again; and ends have to be
   // confirmed.
-  if (account.table && !account.failed && (open_copies_ > 0 || !copied_.empty())) return;
+  if (account.table && !account.failed && (open_copies_ > 0 || !unconfirmed_.empty())) return;
   account.told = true;
   verdicts_.push_back({stream, !account.failed});
 }
@@ -304,7 +307,7 @@ void sync_schedule::finished(task_id id, std::vector<session_table> tables) {
   if (spec.kind == stream_kind::copy) {
     const session_table& began = spec.tables.front();
     const shard_cursor& from = began.cursors.at(spec.shards.front());
-    copied_[{{spec.keyspace, spec.shards.front()}, began.stream}] = {from.lastpk.empty() ? from.since : from.position};
+    unconfirmed_[{{spec.keyspace, spec.shards.front()}, began.stream}] = {from.lastpk.empty() ? from.since : from.position};
     // The snapshot of a lagging replica may be older than the peek: the rest comes from the binary log.
     const auto& cursor = tables.front().cursors.begin()->second;
     const auto stop = spec.stops.find(spec.shards.front());
@@ -316,11 +319,17 @@ void sync_schedule::finished(task_id id, std::vector<session_table> tables) {
       enqueue(std::move(rest));
     }
   }
-  // What was only followed across a reshard is copied now from where it has come to.
   if (spec.kind == stream_kind::catch_up)
     for (const auto& table : tables)
-      if (table.uncopied)
-        for (const auto& [shard, cursor] : table.cursors) enqueue(copy_of(spec, table, shard, cursor));
+      for (const auto& [shard, cursor] : table.cursors) {
+        // What was only followed across a reshard is copied now from where it has come to.
+        if (table.uncopied)
+          enqueue(copy_of(spec, table, shard, cursor));
+        // Shards with a stop served when the call was planned, and were reached as they were then.
+        else if (spec.stops.count(shard) == 0 && spec.left_stops.count(shard) == 0 &&
+                 !test_faults::is(test_faults::fault::ended_in_between))
+          unconfirmed_[{{spec.keyspace, shard}, table.stream}] = {};
+      }
   for (const auto& table : spec.tables) {
     --accounts_[table.stream].open;
     close(table.stream);
@@ -371,7 +380,7 @@ void sync_schedule::fail_table(const session_table& table, const failure& why) {
   any_failed_ = true;
 }
 
-void sync_schedule::failed(task_id id, const failure& why, std::vector<session_table> tables) {
+void sync_schedule::failed(task_id id, failure why, std::vector<session_table> tables) {
   const auto found = running_.find(id);
   if (found == running_.end()) return;
   session_spec spec = std::move(found->second);
@@ -435,13 +444,25 @@ void sync_schedule::failed(task_id id, const failure& why, std::vector<session_t
     told.message += advice;
     return told;
   };
+  // One shard of a merge that was undone stands before its journal, another behind it: alone the first one's stream
+  // fails, and together it waits for the other for ever.
+  const bool stays_apart =
+      !tables.empty() && ((why.code == error_code::stream_stalled && (spec.rejoined || spec.old_shards.size() > 1)) ||
+                          (why.code == error_code::shards_changed && spec.rejoined &&
+                           accounts_[tables.front().stream].rounds >= most_rounds));
+  if (stays_apart) {
+    why.detail = why.message;
+    why.message = "The saved positions of the keyspace " + spec.keyspace.str() +
+                  " do not lead through a reshard that was undone: one shard stands before it, another behind it.";
+  }
   // Old events that no longer fit a table are lost for good as well, and so are old shards that cannot be followed: the
   // next plan would be the same.
   const bool alone = tables.size() == 1;
   const bool lost = why.code == error_code::position_lost || why.code == error_code::position_foreign ||
                     (why.code == error_code::schema_incompatible && alone &&
                      reads_changes(spec.kind, tables.front())) ||
-                    (why.code == error_code::shards_changed && !spec.old_shards.empty());
+                    (why.code == error_code::shards_changed && !spec.old_shards.empty()) ||
+                    stays_apart;
   if (lost) {
     for (const auto& table : tables) {
       // What is not copied yet has no position to lose.

@@ -57,7 +57,7 @@ class sync_schedule {
   void finished(task_id id, std::vector<session_table> tables);
 
   /// A session gave up. What still can be read of it is put back into the queue; the rest fails.
-  void failed(task_id id, const failure& why, std::vector<session_table> tables);
+  void failed(task_id id, failure why, std::vector<session_table> tables);
 
   /// New stop positions, taken while copies were going on: tables that were done before catch up to them again, so that
   /// their positions do not grow older than the binary logs are kept.
@@ -73,18 +73,20 @@ class sync_schedule {
   /// Shards of the tables that are held.
   std::set<shard_id> held_shards() const;
 
-  // A copy that begins after its shard was replaced ends at a position that leads nowhere, without an error. So tables
-  // that were copied are held until the shards were listed again after the last copy's end.
+  // A copy that begins after its shard was replaced ends at a position that leads nowhere, without an error. And a stream
+  // that a reshard has led to other shards has none of what came after that reshard was undone. So tables that were read
+  // like that are held until the shards were listed again after the last copy's end.
 
-  /// The serving shards are about to be asked for: what was copied by now is what the answer tells about.
+  /// The serving shards are about to be asked for: what was read by now is what the answer tells about.
   void begin_listing();
-  /// The answer: copies of shards that serve are good. The tables of the others are planned again, because nobody can tell
-  /// whether their copies began before the reshard: old shards are written to by the workflow that leads back.
-  void confirm_copies(const std::set<shard_id>& serving);
-  /// Copies are over, and some shards that were copied from have not been listed since.
-  bool copies_unconfirmed() const { return open_copies_ == 0 && !copied_.empty(); }
-  /// The shards cannot be listed: copies that are over count as good.
-  void trust_copies() { copied_.clear(); }
+  /// The answer: ends at shards that serve are good. The tables of the others are planned again. Where they were copied
+  /// from such a shard that means anew, because nobody can tell whether the copy began before the reshard: old shards are
+  /// written to by the workflow that leads back.
+  void confirm_ends(const std::set<shard_id>& serving);
+  /// Copies are over, and some shards where tables have ended have not been listed since.
+  bool ends_unconfirmed() const { return open_copies_ == 0 && !unconfirmed_.empty(); }
+  /// The shards cannot be listed: what is over counts as good.
+  void trust_ends() { unconfirmed_.clear(); }
 
   // Tables that cannot go on as planned, because shards were replaced under them, are planned again when everything else
   // is over (plan_again() of planner.hpp).
@@ -149,14 +151,14 @@ class sync_schedule {
   std::map<task_id, session_spec> running_;
   std::map<shard_id, std::size_t> copies_on_shard_;
   std::map<stream_index, stream_account> accounts_;
-  // A copy that is over, until confirm_copies().
-  struct ended_copy {
-    // A position from before it.
-    std::string since;
+  // A copy that is over, or a catch-up that has ended on a shard that it was led to, until confirm_ends().
+  struct unconfirmed_end {
+    // Of a copy: a position from before it.
+    std::optional<std::string> copied_since;
     // It was over when the shards were asked for.
     bool listed = false;
   };
-  std::map<std::pair<shard_id, stream_index>, ended_copy> copied_;
+  std::map<std::pair<shard_id, stream_index>, unconfirmed_end> unconfirmed_;
   // Copies that were already started over, once in a run: again it would end the same way.
   std::set<std::pair<stream_index, shard_name>> restarted_;
   std::vector<stream_verdict> verdicts_;

@@ -65,6 +65,16 @@ const char* to_string(stream_kind kind) {
   return "stream";
 }
 
+void session_spec::go_on_with(std::vector<shard_name> now) {
+  const auto move = [](std::map<shard_name, gtid_set>& from, std::map<shard_name, gtid_set>& to, const shard_name& shard) {
+    if (auto stop = from.extract(shard)) to.insert(std::move(stop));
+  };
+  for (const auto& shard : shards)
+    if (std::find(now.begin(), now.end(), shard) == now.end()) move(stops, left_stops, shard);
+  for (const auto& shard : now) move(left_stops, stops, shard);
+  shards = std::move(now);
+}
+
 stream_session::stream_session(session_spec spec, std::shared_ptr<const sync_clock> clock)
     : spec_(std::move(spec)), clock_(std::move(clock)) {
   for (const auto& name : spec_.shards) {
@@ -667,6 +677,9 @@ result<void> stream_session::take_positions(const vgtid& position) {
     if (known == nullptr && !can_be_shard(progress.id.shard))
       return fail(error_code::response_malformed,
                   "The server tells a position of a shard with an impossible name: " + progress.id.to_string() + ".");
+    // Only a copy begins without one.
+    if (progress.gtid.empty() && spec_.kind == stream_kind::catch_up)
+      return fail(error_code::response_malformed, "The server tells no position of " + progress.id.to_string() + ".");
     if (progress.gtid == "current" || (known != nullptr && known->position && known->gtid == progress.gtid)) continue;
     auto parsed = position_of(progress);
     if (!parsed) return fail(std::move(parsed.error()));
@@ -687,8 +700,6 @@ result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
       fresh.emplace(progress.id.shard, born(progress.id.shard));
   for (const auto& shard : shards_) {
     if (shard.provisional || position.find({spec_.keyspace, shard.shard}) != nullptr) continue;
-    // Its journal came after its stop position.
-    spec_.stops.erase(shard.shard);
     for (auto& table : spec_.tables) {
       out.removals.push_back({table.stream, shard.shard, {}});
       table.cursors.erase(shard.shard);
@@ -714,9 +725,10 @@ result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
   shards_ = std::move(next);
   reindex();
   rows_shard_ = nullptr;
-  spec_.shards.clear();
+  std::vector<shard_name> now;
   for (const auto& shard : shards_)
-    if (!shard.provisional) spec_.shards.push_back(shard.shard);
+    if (!shard.provisional) now.push_back(shard.shard);
+  spec_.go_on_with(std::move(now));
   moved_ = true;
   return {};
 }

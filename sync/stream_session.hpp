@@ -64,11 +64,16 @@ struct session_spec {
   /// The position to reach, for each shard that was peeked at. A shard that is not in the stream yet comes with the
   /// reshard of those that are; one without a stop has nothing to reach.
   std::map<shard_name, gtid_set> stops;
+  /// Of shards that a reshard has taken out of the stream, before their stops could be seen there. They hold again when
+  /// the reshard turns out to have been undone.
+  std::map<shard_name, gtid_set> left_stops;
   /// Those of `shards` that did not serve any more when the read was planned: they lead to the shards that have stops.
   std::vector<shard_name> old_shards;
   /// With old shards, where the configuration selects only some of those that come in their place: rows of new shards
   /// that overlap none of these are left out. Empty = all are wanted.
   std::vector<shard_name> wanted;
+  /// All shards of one table whose reshard was undone (plan_again() of planner.hpp).
+  bool rejoined = false;
   /// A copy after one that was broken off when it had delivered rows: it ends at the `since` of its cursor, so that what
   /// was deleted meanwhile is told after it.
   bool settles_at_since = false;
@@ -84,6 +89,9 @@ struct session_spec {
   std::optional<std::int64_t> stop_commit_seconds;
   /// A further catch-up of tables that had reached their stop before: they stay complete when it is cut off.
   bool additional = false;
+
+  /// A reshard has made these the stream's shards.
+  void go_on_with(std::vector<shard_name> now);
 };
 
 /// Why pump() returned.

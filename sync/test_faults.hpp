@@ -16,6 +16,7 @@ enum class fault : std::uint8_t {
   forgotten_beginning,        ///< A state does not say where a copy began that starts over after a kill.
   columns_of_before,          ///< The columns of a table's first FIELD event are taken for those of the later ones.
   emptied_untold,             ///< Nothing is said when a statement empties a table.
+  ended_in_between,           ///< A table counts as read where its stream ended on shards that serve no more.
 };
 
 #ifdef PSOURCE_TEST_FAULTS

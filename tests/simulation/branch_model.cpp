@@ -267,6 +267,28 @@ void branch_model::write_something(std::int64_t seconds, const write_options& op
   }
 }
 
+bool branch_model::leads_to(const model_shard& from, const model_shard& to) const {
+  std::set<const model_shard*> seen{&from};
+  std::vector<const model_shard*> left{&from};
+  while (!left.empty()) {
+    const model_shard* shard = left.back();
+    left.pop_back();
+    if (shard == &to) return true;
+    for (const auto& journal : shard->journals)
+      for (const auto& [name, start] : journal.successors)
+        if (const auto* next = find(name); seen.insert(next).second) left.push_back(next);
+  }
+  return false;
+}
+
+std::uint64_t branch_model::newest_version(const row_key& key) const {
+  std::uint64_t newest = 0;
+  for (const auto& shard : shards_)
+    if (const auto found = shard->history.find(key); found != shard->history.end())
+      newest = std::max(newest, found->second.back().version);
+  return newest;
+}
+
 const table_shape& branch_model::shape(std::size_t table, std::size_t ddls) const {
   return ddls == 0 ? tables_[table].shape : ddls_[table][ddls - 1].shape;
 }
@@ -420,51 +442,73 @@ void branch_model::follow(model_shard& old, const std::vector<model_shard*>& fro
       std::optional<model_row> now;
       if (moments.back().live) now = shard->rows[key.first].at(key.second);
       const bool same = before ? now && now->version == before->version : !now;
-      if (!same) apply(old, append(old, entry_kind::rows, seconds), key.first, before, now);
       // It is the same change: what was told of it there, and when it was, holds here.
-      if (const auto known = old.history.find(key); known != old.history.end()) {
-        known->second.back().version = moments.back().version;
-        known->second.back().seconds = moments.back().seconds;
+      const row_moment& told = moments.back();
+      if (!same) {
+        apply(old, append(old, entry_kind::rows, seconds), key.first, before, now);
+        row_moment& here_too = old.history.at(key).back();
+        here_too.version = told.version;
+        here_too.seconds = told.seconds;
+      } else if (const auto known = old.history.find(key);
+                 !now && known != old.history.end() && known->second.back().version != told.version) {
+        // It came and went meanwhile.
+        known->second.push_back({old.log.size(), told.version, false, told.seconds, 0});
       }
     }
 }
 
-void branch_model::switch_back(const std::vector<model_shard*>& from, std::int64_t seconds) {
+void branch_model::switch_back(model_shard& old, std::int64_t seconds) {
+  const model_journal undone = old.journals.back();
+  std::vector<model_shard*> from;
+  for (const auto& [name, start] : undone.successors) from.push_back(find(name));
   model_journal back;
   for (auto* shard : from) {
     back.participants.push_back(shard->name);
     for (std::size_t table = 0; table < tables_.size(); ++table)
       while (alter(*shard, table, seconds)) continue;
   }
-  for (const auto& shard : shards_) {
-    if (shard->serving || shard->journals.empty() || shard->journals.back().successors.count(from.front()->name) == 0)
-      continue;
-    follow(*shard, from, seconds);
-    back.successors[shard->name] = shard->log.size();
-    shard->serving = true;
+  for (const auto& name : undone.participants) {
+    model_shard& shard = *find(name);
+    follow(shard, from, seconds);
+    back.successors[name] = shard.log.size();
+    shard.serving = true;
     // What the switch itself writes: by it a stream hears of the shard.
-    append(*shard, entry_kind::statement, seconds);
+    append(shard, entry_kind::statement, seconds);
   }
   for (auto* shard : from) end_with_journal(*shard, back, seconds);
 }
 
-bool branch_model::reshard_something(std::int64_t seconds) {
+bool branch_model::undo_something(std::int64_t seconds) {
+  for (const auto& old : shards_) {
+    if (old->serving || old->journals.empty()) continue;
+    const auto& successors = old->journals.back().successors;
+    const bool all_serve = std::all_of(successors.begin(), successors.end(),
+                                       [this](const auto& successor) { return find(successor.first)->serving; });
+    if (!all_serve || chance_.percent(50)) continue;
+    switch_back(*old, seconds);
+    return true;
+  }
+  return false;
+}
+
+const char* branch_model::reshard_something(std::int64_t seconds) {
   auto shards = serving();
   std::sort(shards.begin(), shards.end(), [](const auto* a, const auto* b) { return a->low < b->low; });
+  if (chance_.percent(60) && undo_something(seconds)) return "undone reshards";
   const std::size_t at = chance_.below(shards.size());
   if (chance_.percent(50)) {
     model_shard* shard = shards[at];
     const int middle = (shard->low + shard->high) / 2;
     if (shard->high - shard->low < 32 || find(shard_name_of(shard->low, middle)) != nullptr ||
         find(shard_name_of(middle, shard->high)) != nullptr)
-      return false;
+      return nullptr;
     reshard({shard}, {middle}, seconds);
-    return true;
+    return "splits";
   }
-  if (at + 1 >= shards.size()) return false;
-  if (find(shard_name_of(shards[at]->low, shards[at + 1]->high)) != nullptr) return false;
+  if (at + 1 >= shards.size()) return nullptr;
+  if (find(shard_name_of(shards[at]->low, shards[at + 1]->high)) != nullptr) return nullptr;
   reshard({shards[at], shards[at + 1]}, {}, seconds);
-  return true;
+  return "merges";
 }
 
 std::string branch_model::describe() const {

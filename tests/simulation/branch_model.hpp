@@ -181,6 +181,12 @@ class branch_model {
   std::vector<model_shard*> serving() const;
   model_shard* find(std::string_view name) const;
 
+  /// A stream of the one gets to the other, by journals; true for a shard and itself.
+  bool leads_to(const model_shard& from, const model_shard& to) const;
+
+  /// That of the row's last change or deletion, wherever it was.
+  std::uint64_t newest_version(const row_key& key) const;
+
   /// Grows with every change.
   std::uint64_t version() const { return version_; }
 
@@ -219,13 +225,13 @@ class branch_model {
   void reshard(const std::vector<model_shard*>& old, const std::vector<int>& boundaries,
                std::int64_t seconds);
 
-  /// The traffic goes back from shards to those that they replaced: to the same servers, which have followed them
-  /// meanwhile.
-  void switch_back(const std::vector<model_shard*>& from, std::int64_t seconds);
+  /// The traffic goes back to an old shard, and to all that were replaced with it, from those that came in their place and
+  /// serve: to the same servers, which have followed them meanwhile.
+  void switch_back(model_shard& old, std::int64_t seconds);
 
-  /// Splits a serving shard or merges two neighbours, by chance; false when there is nothing to do. No name
-  /// is used twice.
-  bool reshard_something(std::int64_t seconds);
+  /// Splits a serving shard, merges two neighbours, or undoes such a thing, by chance; says which, nullptr when there is
+  /// nothing to do. No new shard gets a name that one had before.
+  const char* reshard_something(std::int64_t seconds);
 
   /// The table is copied again without its position, and people were told so: rows that are gone by now, but may have
   /// been delivered before, will never be told as deleted.
@@ -242,6 +248,7 @@ class branch_model {
   static std::string shard_name_of(int low, int high);
 
  private:
+  bool undo_something(std::int64_t seconds);
   std::string new_server();
   void end_with_journal(model_shard& shard, model_journal journal, std::int64_t seconds);
   void follow(model_shard& old, const std::vector<model_shard*>& from, std::int64_t seconds);

@@ -187,6 +187,8 @@ run_report engine_run::run() {
     const shard_id id{keyspace_name(keyspace), shard_name(shard->name)};
     input.serving[id.keyspace].push_back(id.shard);
     report_.serving.push_back(shard->name);
+    journals_[shard->name] = shard->journals.size();
+    if (!input.config.selects(id)) continue;
     const std::size_t seen = shard->visible + chance_.below(shard->log.size() - shard->visible + 1);
     input.stops[id] = *gtid_set::parse_position(shard->position_text(seen));
     settled_.emplace(shard->name, input.stops[id].to_position());
@@ -250,6 +252,7 @@ run_report engine_run::run() {
     settled_.emplace(shard, gtid);
   };
   if (!trouble.no_questions) parts.questions = questions_;
+  report_.unanswered = trouble.no_questions;
   parts.refresh_interval = settings_.refresh_interval;
   parts.clock = std::make_shared<simulated_clock>(time_);
   parts.counters = std::make_shared<run_counters>();
@@ -284,8 +287,8 @@ run_report engine_run::run() {
   }
 
   report_.ended_us = time_.now_us;
-  for (const auto& name : report_.serving)
-    report_.resharded = report_.resharded || !branch_.find(name)->serving;
+  for (const auto& [name, journals] : journals_)
+    report_.resharded = report_.resharded || branch_.find(name)->journals.size() != journals;
   const bool ended = report_.outcome.has_value();
   if (ended) {
     // Everything is said: the rest is for the actors to go.
@@ -324,9 +327,7 @@ bool engine_run::one_step() {
   trouble_a_call();
   write();
   if (questions_->waiting() && chance_.percent(20)) {
-    const bool fails = chance_.percent(settings_.trouble.question_fails);
-    if (fails) ++report_.troubles["questions without an answer"];
-    questions_->answer(fails);
+    answer_question();
     return true;
   }
   const std::size_t first = chance_.below(16);
@@ -361,12 +362,17 @@ bool engine_run::one_step() {
     }
   }
   if (questions_->waiting()) {
-    const bool fails = chance_.percent(settings_.trouble.question_fails);
-    if (fails) ++report_.troubles["questions without an answer"];
-    questions_->answer(fails);
+    answer_question();
     return true;
   }
   return advance();
+}
+
+void engine_run::answer_question() {
+  const bool fails = chance_.percent(settings_.trouble.question_fails);
+  if (fails) ++report_.troubles["questions without an answer"];
+  report_.unanswered = report_.unanswered || fails;
+  questions_->answer(fails);
 }
 
 bool engine_run::serve_one() {
@@ -467,7 +473,7 @@ void engine_run::write() {
   if (reshards_ < trouble.reshards && (trouble.reshard_copies || !copies_planned_) &&
       chance_.permille(trouble.reshard)) {
     ++reshards_;
-    if (branch_.reshard_something(time_.seconds())) ++report_.troubles["reshards"];
+    if (const char* what = branch_.reshard_something(time_.seconds())) ++report_.troubles[what];
   }
 }
 

@@ -129,6 +129,8 @@ struct run_report {
   bool killed = false;
   bool stopped = false;
   bool resharded = false;
+  /// A question had no answer, or there was nobody to ask.
+  bool unanswered = false;
   std::uint64_t steps = 0;
   /// Of streams, of which there is a limited number in a run.
   unsigned faults = 0;
@@ -183,6 +185,7 @@ class engine_run {
   struct machine;
 
   bool one_step();
+  void answer_question();
   bool serve_one();
   void trouble_a_call();
   void write();
@@ -202,6 +205,8 @@ class engine_run {
   unsigned writes_ = 0;
   unsigned alters_ = 0;
   unsigned reshards_ = 0;
+  // How often each shard that served at planning had been replaced by then.
+  std::map<std::string, std::size_t> journals_;
   bool kill_now_ = false;
   bool copies_planned_ = false;
 };

@@ -34,7 +34,8 @@ int main() {
                                 {fault::equality_at_stop, "equality instead of containment at the stop"},
                                 {fault::forgotten_beginning, "a copy's beginning forgotten at a kill"},
                                 {fault::columns_of_before, "columns of before a schema change"},
-                                {fault::emptied_untold, "an emptied table that is not told"}};
+                                {fault::emptied_untold, "an emptied table that is not told"},
+                                {fault::ended_in_between, "an end on shards of an undone reshard"}};
   bool good = true;
   if (const auto seed = first_failure(fault::none, healthy_seeds)) {
     std::printf("without a fault, seed %llu fails\n", static_cast<unsigned long long>(seed));

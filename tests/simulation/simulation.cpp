@@ -37,7 +37,7 @@ chaos draw_chaos(chance_source& chance, bool big_rows) {
   trouble.purge = sometimes(12, 10);
   trouble.reshard = sometimes(10, 20);
   trouble.reshard_copies = chance.percent(50);
-  trouble.reshards = 1 + static_cast<unsigned>(chance.below(2));
+  trouble.reshards = 1 + static_cast<unsigned>(chance.below(3));
   trouble.no_questions = chance.percent(20);
   trouble.question_fails = sometimes(30, 100);
   if (chance.percent(40)) trouble.output_speed = 20 + static_cast<unsigned>(chance.below(60));
@@ -83,6 +83,16 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
   simulated_time time;
   settled_positions settled;
   transcript_check check(branch, settled, streams);
+  // `shards` of the configuration: those of a part of the keyspace, which whoever configures it keeps up to date.
+  int low = 0;
+  int high = 256;
+  if (chance.percent(20)) {
+    const auto shards = branch.serving();
+    const auto* one = shards[chance.below(shards.size())];
+    low = one->low;
+    high = one->high;
+    check.select(low, high);
+  }
   std::int64_t sync_id = 1;
   const std::size_t troubled_runs = 1 + chance.below(4);
   const std::hash<std::string> hash;
@@ -99,7 +109,11 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
                                {40, big_rows ? static_cast<std::uint32_t>(chance.below(60'000)) : 0});
         if (chance.percent(30)) time.now_us += 100'000;
       }
-      if (chance.percent(12) && branch.reshard_something(time.seconds())) ++result.troubles["reshards"];
+      if (chance.percent(12))
+        for (std::size_t r = 1 + chance.below(3); r > 0; --r) {
+          if (const char* what = branch.reshard_something(time.seconds())) ++result.troubles[what];
+          if (chance.percent(70)) branch.write_something(time.seconds(), {40, 0});
+        }
       if (chance.percent(15)) {
         const auto serving = branch.serving();
         branch.fail_over(*serving[chance.below(serving.size())]);
@@ -148,6 +162,12 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
     settings.config.max_streams = 1 + chance.below(6);
     settings.config.max_copies_per_shard = 1 + chance.below(2);
     settings.config.max_retries = static_cast<std::uint32_t>(1 + chance.below(4));
+    if (high - low < 256) {
+      ++result.troubles["configurations with some of the shards"];
+      for (const auto* shard : branch.serving())
+        if (shard->low < high && shard->high > low)
+          settings.config.shards.push_back({{}, shard_name(shard->name)});
+    }
     settings.state_text = n == 0 ? "" : check.state_text();
     const auto interval = settings.config.checkpoint_interval;
     const bool lagging = settings.lagging;

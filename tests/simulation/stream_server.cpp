@@ -92,6 +92,7 @@ served_call::served_call(branch_model& branch, chance_source& chance, const std:
       throw std::logic_error("a stream needs a position or a table to copy");
     }
     at.told = at.index;
+    at.asked = start.gtid();
     request_.shards.push_back(asked);
     streams_.push_back(at);
   }
@@ -228,6 +229,8 @@ void served_call::add_vgtid(shard_cursor_model& at) {
     if (stream.told) {
       entry->set_gtid(stream.shard->position_text(*stream.told));
       event.settles.emplace_back(stream.shard->name, entry->gtid());
+    } else {
+      entry->set_gtid(stream.asked);
     }
     if (!stream.copying) continue;
     auto* progress = entry->add_table_p_ks();
@@ -426,28 +429,14 @@ bool served_call::generate_from(shard_cursor_model& at) {
   return true;
 }
 
-// A journal names shards that this call does not have: vtgate refuses to go on.
-// One that another shard of the call will become, without this journal, is waited for (vtgate refuses that as well, until
-// it is there).
+// A journal names shards that this call does not have: vtgate refuses to go on, also where another shard of the call
+// would become one of them.
 void served_call::fail_participants() {
-  const auto becomes = [&](const model_shard& first, const std::string& name, const model_journal& without) {
-    std::set<const model_shard*> seen{&first};
-    std::vector<const model_shard*> left{&first};
-    while (!left.empty()) {
-      const model_shard* shard = left.back();
-      left.pop_back();
-      if (shard->name == name) return true;
-      for (const auto& journal : shard->journals)
-        for (const auto& [next, start] : journal.successors)
-          if (journal.successors != without.successors && seen.insert(branch_.find(next)).second) left.push_back(branch_.find(next));
-    }
-    return false;
-  };
   for (const auto& at : streams_) {
     if (!at.journal) continue;
     for (const auto& name : at.at_journal()->participants) {
       const bool here = std::any_of(streams_.begin(), streams_.end(),
-                                    [&](const auto& stream) { return becomes(*stream.shard, name, *at.at_journal()); });
+                                    [&name](const auto& stream) { return stream.shard->name == name; });
       if (!here)
         verdict_ = stream_end{
             status_internal,
@@ -463,8 +452,9 @@ bool served_call::swap_resharded() {
     const auto participants = at.at_journal()->participants;
     const auto successors = at.at_journal()->successors;
     const bool all = std::all_of(participants.begin(), participants.end(), [&](const std::string& name) {
-      return std::any_of(streams_.begin(), streams_.end(),
-                         [&](const auto& stream) { return stream.shard->name == name && stream.journal; });
+      return std::any_of(streams_.begin(), streams_.end(), [&](const auto& stream) {
+        return stream.shard->name == name && stream.journal && stream.at_journal()->successors == successors;
+      });
     });
     if (!all) continue;
     streams_.erase(std::remove_if(streams_.begin(), streams_.end(),

@@ -29,6 +29,8 @@ struct shard_cursor_model {
   std::optional<std::size_t> index;
   /// What the last VGTID of this shard said; other shards' VGTIDs repeat it.
   std::optional<std::size_t> told;
+  /// What the request said, repeated until then.
+  std::string asked;
   /// The call's one table is still to be copied here, above this key.
   bool copying = false;
   std::optional<model_row> lastpk;

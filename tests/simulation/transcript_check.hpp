@@ -52,6 +52,8 @@ class transcript_check {
   transcript_check(branch_model& branch, const settled_positions& settled,
                    std::vector<configured_stream> streams);
 
+  /// The configuration selects the shards of these keyspace ids only: [low, high).
+  void select(int low, int high) { low_ = low, high_ = high; }
   /// From the next run on these are the streams of the catalog: the same ones, with other columns perhaps.
   void take_catalog(std::vector<configured_stream> streams) { streams_ = std::move(streams); }
   /// Before a run: what the branch looks like when it starts.
@@ -105,6 +107,9 @@ class transcript_check {
   void check_rising(const told_row& row);
   void check_repetition(std::size_t stream, const told_row& row);
   void check_coverage(std::size_t stream, const model_shard& shard, const claim& claimed);
+  bool is_selected(std::int64_t id) const;
+  bool may_have_gone_untold(const std::vector<row_moment>& moments, std::size_t index) const;
+  bool copy_started_over(std::size_t table, const model_shard& shard, std::int64_t id) const;
   void forgive_emptied(std::size_t table, const model_shard& shard, std::size_t index);
   void check_late(std::size_t stream, std::int64_t time_us);
   void check_refresh(std::size_t stream);
@@ -137,6 +142,8 @@ class transcript_check {
   /// Tables of which this run has told that rows went without a trace.
   std::set<std::size_t> emptied_;
   std::vector<std::string> violations_;
+  int low_ = 0;
+  int high_ = 256;
   std::int64_t interval_us_ = 0;
   std::set<std::pair<std::string, std::size_t>> restarted_;
   bool resharded_ = false;

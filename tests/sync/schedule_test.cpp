@@ -110,11 +110,11 @@ TEST_CASE("a table that is done waits while others are copied, and catches up to
   // The last copy ends; both are over once they are released.
   schedule.finished(tasks[1].id, at(tasks[1].spec, server + "1-50"));
   CHECK(schedule.copies_done());
-  CHECK(schedule.copies_unconfirmed());
+  CHECK(schedule.ends_unconfirmed());
   CHECK(verdicts(schedule).empty());
   schedule.begin_listing();
-  schedule.confirm_copies({{keyspace_name("ks"), shard_name("-")}});
-  CHECK_FALSE(schedule.copies_unconfirmed());
+  schedule.confirm_ends({{keyspace_name("ks"), shard_name("-")}});
+  CHECK_FALSE(schedule.ends_unconfirmed());
   schedule.release();
   CHECK(verdicts(schedule) == "0+ 1+ ");
   CHECK_FALSE(schedule.holds_tables());
@@ -135,19 +135,19 @@ TEST_CASE("tables that were copied from a shard that does not serve afterwards a
   // An answer to a question from before the copy's end tells nothing.
   schedule.begin_listing();
   schedule.finished(task.id, at(task.spec, server + "1-10"));
-  schedule.confirm_copies({{keyspace_name("ks"), shard_name("-80")}});
-  CHECK(schedule.copies_unconfirmed());
+  schedule.confirm_ends({{keyspace_name("ks"), shard_name("-80")}});
+  CHECK(schedule.ends_unconfirmed());
   schedule.begin_listing();
   SUBCASE("it serves") {
-    schedule.confirm_copies({{keyspace_name("ks"), shard_name("-80")}});
-    CHECK_FALSE(schedule.copies_unconfirmed());
+    schedule.confirm_ends({{keyspace_name("ks"), shard_name("-80")}});
+    CHECK_FALSE(schedule.ends_unconfirmed());
     CHECK_FALSE(schedule.plan_is_due());
     schedule.release();
     CHECK(verdicts(schedule) == "0+ ");
   }
   SUBCASE("it does not") {
-    schedule.confirm_copies(after);
-    CHECK_FALSE(schedule.copies_unconfirmed());
+    schedule.confirm_ends(after);
+    CHECK_FALSE(schedule.ends_unconfirmed());
     REQUIRE(schedule.plan_is_due());
     schedule.release();
     CHECK(verdicts(schedule).empty());
@@ -178,6 +178,88 @@ TEST_CASE("tables that were copied from a shard that does not serve afterwards a
       CHECK(told[0].code == error_code::shards_changed);
       CHECK(told[0].message.find("Nobody answers.") != std::string::npos);
     }
+  }
+}
+
+TEST_CASE("a table whose stream a reshard has led to other shards is complete when those serve") {
+  auto plan = plan_of(1, {spec_of(stream_kind::catch_up, "-", {0})});
+  plan.streams[0].table = session_table_of(0, simple_table("t0"));
+  sync_schedule schedule(plan, {});
+  const auto task = schedule.start().at(0);
+  auto tables = task.spec.tables;
+  const std::map<shard_name, shard_cursor> ends{{shard_name("-80"), {server + "1-20", {}, 9}},
+                                                {shard_name("80-"), {server + "1-30", {}, 9}}};
+  tables[0].cursors = ends;
+  schedule.finished(task.id, tables);
+  CHECK(verdicts(schedule).empty());
+  REQUIRE(schedule.ends_unconfirmed());
+  schedule.begin_listing();
+  SUBCASE("they do") {
+    schedule.confirm_ends({{keyspace_name("ks"), shard_name("-80")}, {keyspace_name("ks"), shard_name("80-")}});
+    CHECK_FALSE(schedule.plan_is_due());
+    schedule.release();
+    CHECK(verdicts(schedule) == "0+ ");
+  }
+  SUBCASE("the reshard was undone: it goes on from where it stands") {
+    schedule.confirm_ends({{keyspace_name("ks"), shard_name("-")}});
+    REQUIRE(schedule.plan_is_due());
+    CHECK(schedule.unplanned().at(0) == ends);
+    schedule.release();
+    CHECK(verdicts(schedule).empty());
+    CHECK(schedule.take_warnings().size() == 1);
+  }
+}
+
+TEST_CASE("positions that lead through an undone reshard neither alone nor together are lost") {
+  auto call = spec_of(stream_kind::catch_up, "-80", {0});
+  call.rejoined = true;
+  call.shards.push_back(shard_name("80-"));
+  call.stops[shard_name("80-")] = gtids(server + "1-10");
+  call.tables[0].cursors[shard_name("80-")] = {server + "1-7", {}, 5};
+  auto plan = plan_of(1, {call});
+  plan.streams[0].table = session_table_of(0, simple_table("t0"));
+  const auto end = [](sync_schedule& schedule, error_code code) {
+    const auto task = schedule.start().at(0);
+    schedule.failed(task.id, {code, "It has waited.", "", std::nullopt}, task.spec.tables);
+  };
+  SUBCASE("one waits for the other") {
+    sync_schedule schedule(plan, {});
+    end(schedule, error_code::stream_stalled);
+    CHECK(verdicts(schedule) == "0- ");
+    const auto told = schedule.take_failures();
+    REQUIRE(told.size() == 1);
+    CHECK(told[0].message.find("do not lead through a reshard that was undone") != std::string::npos);
+    CHECK(told[0].detail == "It has waited.");
+    CHECK(told[0].message.find("Re-sync data") != std::string::npos);
+  }
+  SUBCASE("one waits for the other, and the data is to be synced again") {
+    schedule_limits limits;
+    limits.on_lost_position = lost_position_behavior::resync_data;
+    sync_schedule schedule(plan, limits);
+    end(schedule, error_code::stream_stalled);
+    const auto copies = schedule.start();
+    REQUIRE(copies.size() == 2);
+    for (const auto& copy : copies) CHECK(copy.spec.kind == stream_kind::copy);
+    CHECK(schedule.take_warnings().size() == 1);
+  }
+  SUBCASE("the server refuses them, after the traffic had time to be switched") {
+    const auto adopted = plan;
+    sync_schedule schedule(plan, {});
+    for (unsigned round = 1; round <= 5; ++round) {
+      end(schedule, error_code::shards_changed);
+      REQUIRE(schedule.plan_is_due());
+      auto again = adopted;
+      schedule.adopt(again);
+    }
+    end(schedule, error_code::shards_changed);
+    CHECK(verdicts(schedule) == "0- ");
+    CHECK(schedule.take_failures().at(0).message.find("Re-sync data") != std::string::npos);
+  }
+  SUBCASE("what breaks otherwise is no lost position") {
+    sync_schedule schedule(plan, {});
+    end(schedule, error_code::stream_broken);
+    CHECK(verdicts(schedule) == "0- ");
+    CHECK(schedule.take_failures().at(0).message == "It has waited.");
   }
 }
 

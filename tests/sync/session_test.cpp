@@ -439,6 +439,8 @@ TEST_CASE("positions, keys, times and shards that cannot be are protocol errors 
   event_script script;
   script.begin(1).vgtid("nonsense").commit(1);
   CHECK(contains(refused(catch_up, script.take()), "position of ks/- that is none"));
+  script.begin(1).vgtid_of({{"-", server + "1-6"}, {"80-", ""}}).commit(1);
+  CHECK(contains(refused(catch_up, script.take()), "tells no position of ks/80-"));
   script.begin(1).vgtid_of({{"-", server + "1-6"}, {"a/b", server + "1-6"}}).commit(1);
   CHECK(contains(refused(catch_up, script.take()), "impossible name: ks/a/b"));
   script.begin(1).vgtid_of({{"-", server + "1-6"}, {"", "current"}}).commit(1);
