@@ -52,7 +52,8 @@ run_tests() {
   end_stage "$1 tests"
 }
 case " $parts " in *" unit "*) run_tests unit "$build" -LE e2e -j2 ;; esac
-case " $parts " in *" e2e "*) run_tests e2e "$build" -L e2e ;; esac
+# They wait for one another most of the time: more of them than processors.
+case " $parts " in *" e2e "*) run_tests e2e "$build" -L e2e -j4 ;; esac
 # build_with PRESET TARGETS...: into build-PRESET. A build that fails counts as a failed test.
 build_with() {
   local done=0
@@ -68,7 +69,7 @@ build_with() {
 run_sanitized() {
   if build_with asan all; then
     run_tests asan_unit build-asan -LE e2e -j2
-    run_tests asan_e2e build-asan -R '^e2e_(spec|check|discover|sync|reshard)$'
+    run_tests asan_e2e build-asan -L e2e -j4
   fi
   local threaded=(stdout_writer_test mysql_session_test mysql_server_test)
   threaded+=(clients_grpc_test local_branch_grpc_test local_branch_stream_test)

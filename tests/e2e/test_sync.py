@@ -205,10 +205,11 @@ class WhileWritten(BranchTest):
     def test_deleted_rows_are_marked_and_their_cursors_rise(self):
         """P14: the cursor never falls, and rises strictly for changes (the rows of one snapshot share one) and for
         each row; deletes carry the last values of the row."""
-        branch = self.branch(["commerce:1"], rows=2000, write_rate=6000, write_total=6000)
+        branch = self.branch(["commerce:1"], rows=2000, write_burst=6000)
         connector = self.connector(branch.config())
         configured = configure(connector.catalog)
         transcripts = [connector.read(configured)]
+        branch.burst()
         self.read_until_quiet(connector, configured, transcripts[0].state_file(), transcripts)
         cursors = [[r["data"]["_ab_cdc_cursor"] for r in t.records] for t in transcripts]
         everything = [cursor for run in cursors for cursor in run]
@@ -227,11 +228,12 @@ class WhileWritten(BranchTest):
         self.assert_truth(transcripts, branch)
 
     def test_without_captured_deletes_nothing_is_deleted(self):
-        branch = self.branch(["commerce:1"], rows=500, write_rate=6000, write_total=2000)
+        branch = self.branch(["commerce:1"], rows=500, write_burst=2000)
         connector = self.connector(branch.config(capture_deletes=False))
         configured = configure(connector.catalog)
         self.assertNotIn("_ab_cdc_deleted_at", configured["streams"][0]["stream"]["json_schema"]["properties"])
         transcripts = [connector.read(configured)]
+        branch.burst()
         self.read_until_quiet(connector, configured, transcripts[0].state_file(), transcripts)
         for record in (r for t in transcripts for r in t.records):
             self.assertNotIn("_ab_cdc_deleted_at", record["data"])
