@@ -189,19 +189,17 @@ grpc::ChannelArguments arguments_of(const tls_settings& tls, const channel_plan&
   return args;
 }
 
-// The memory of responses that were used up, for the next ones: fresh memory of that size would have to be cleared by the
-// system each time, and leaves holes in the heap. Lives as long as the last response.
+// The memory of large responses that were used up, for the next ones: fresh memory of that size would have to be cleared by
+// the system each time, and leaves holes in the heap. Lives as long as the last response.
 class response_pool : public std::enable_shared_from_this<response_pool> {
  public:
   // One copy into contiguous memory. Keeping gRPC's slices instead would pin its much larger read blocks.
   response_buffer flatten(grpc::ByteBuffer& in) {
-    std::unique_ptr<std::string> out = take();
     std::vector<grpc::Slice> slices;
-    if (in.Valid() && in.Dump(&slices).ok()) {
-      out->reserve(in.Length());
-      for (const grpc::Slice& slice : slices) {
-        out->append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-      }
+    const std::size_t size = in.Valid() && in.Dump(&slices).ok() ? in.Length() : 0;
+    std::unique_ptr<std::string> out = take(size);
+    for (const grpc::Slice& slice : slices) {
+      out->append(reinterpret_cast<const char*>(slice.begin()), slice.size());
     }
     in.Clear();
     return {out.release(), [pool = shared_from_this()](std::string* used) { pool->give_back(used); }};
@@ -210,23 +208,40 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
  private:
   // Two of vtgate's usual responses for each of a few streams; more are in use than lie here.
   static constexpr std::size_t most_kept = std::size_t{4} << 20;
+  // Sizes are rounded up to this, so that responses of about one size fit into each other's memory. Smaller ones are left to
+  // the heap: rounded up, many waiting ones would hold far more than their bytes.
+  static constexpr std::size_t step = std::size_t{32} << 10;
 
-  std::unique_ptr<std::string> take() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (free_.empty()) {
-      return std::make_unique<std::string>();
+  // Empty, with room for so many bytes and not for many more: a string that grows by itself would double instead.
+  std::unique_ptr<std::string> take(std::size_t size) {
+    const std::size_t room = size < step ? size : (size + step - 1) / step * step;
+    if (size >= step) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      const auto fits = std::find_if(free_.rbegin(), free_.rend(), [&](const auto& one) {
+        return one->capacity() >= size && one->capacity() - size <= size / 2 + step;
+      });
+      // The oldest makes way where none fits, or sizes that do not come any more would stay for ever.
+      const bool found = fits != free_.rend();
+      if (found || !free_.empty()) {
+        const auto leaving = found ? std::prev(fits.base()) : free_.begin();
+        std::unique_ptr<std::string> left = std::move(*leaving);
+        free_.erase(leaving);
+        kept_ -= left->capacity();
+        if (found) {
+          return left;
+        }
+      }
     }
-    std::unique_ptr<std::string> taken = std::move(free_.back());
-    free_.pop_back();
-    kept_ -= taken->capacity();
-    return taken;
+    auto fresh = std::make_unique<std::string>();
+    fresh->reserve(room);
+    return fresh;
   }
 
   void give_back(std::string* used) {
     std::unique_ptr<std::string> owned(used);
     owned->clear();
     std::lock_guard<std::mutex> lock(mutex_);
-    if (owned->capacity() > most_kept - kept_) {
+    if (owned->capacity() < step || owned->capacity() > most_kept - kept_) {
       return;
     }
     kept_ += owned->capacity();
@@ -234,8 +249,8 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
   }
 
   std::mutex mutex_;
-  std::vector<std::unique_ptr<std::string>> free_;
-  std::size_t kept_ = 0;  // Bytes of free_, at most most_kept.
+  std::vector<std::unique_ptr<std::string>> free_;  // The oldest first.
+  std::size_t kept_ = 0;                            // Bytes of free_, at most most_kept.
 };
 
 // One channel and what runs on it. The counts are guarded by the hub's mutex.

@@ -161,6 +161,26 @@ TEST_CASE("a call that is not taken from holds back the server") {
   CHECK(client->held_bytes() == 0);
 }
 
+TEST_CASE("used memory serves the next response without becoming twice as large") {
+  call_script script{{}, 1, std::nullopt};
+  for (std::size_t size = 200'000; size <= 400'000; size += 5'000) script.responses.emplace_back(size, 'x');
+  const std::size_t count = script.responses.size();
+  scripted_server server(always(std::move(script)));
+  auto client = client_of(server.settings(), {1, false});
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({}, listener);
+  std::size_t taken = 0;
+  while (taken < count) {
+    const response_buffer response = call->take();
+    if (!response) {
+      REQUIRE(listener->wait_for_news());
+      continue;
+    }
+    taken += 1;
+    REQUIRE(response->capacity() <= response->size() + response->size() / 2 + 64 * 1024);
+  }
+}
+
 TEST_CASE("empty responses count against the read-ahead too") {
   constexpr std::size_t count = 20'000;
   scripted_server server([&](const seen_call& seen) {
