@@ -24,7 +24,7 @@
 #include <vector>
 
 #include "clients/grpc_vstream.hpp"
-#include "clients/heap_settings.hpp"
+#include "clients/memory_settings.hpp"
 #include "protocol/vitess/request.hpp"
 #include "protocol/vitess/response_decoder.hpp"
 
@@ -311,6 +311,6 @@ int count(const options& options) {
 }  // namespace psource::bench
 
 int main(int argc, char** argv) {
-  psource::set_up_heap();  // As the connector.
+  psource::set_up_memory();  // As the connector.
   return psource::bench::count(psource::bench::parse(argc, argv));
 }

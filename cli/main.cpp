@@ -8,7 +8,7 @@
 
 #include "cli/command.hpp"
 #include "cli/signals.hpp"
-#include "clients/heap_settings.hpp"
+#include "clients/memory_settings.hpp"
 
 namespace {
 
@@ -112,7 +112,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  psource::set_up_heap();
+  psource::set_up_memory();
   // A destination that goes away is seen as EPIPE, a file that may not grow as EFBIG.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);

@@ -1,12 +1,15 @@
-// The C library's heap, set for what a read does with it. The transport floor of bench/ uses the same, to be comparable.
+// The C library's heap and gRPC's read buffers, set for what a read does with them. The transport floor of bench/ uses the
+// same, to be comparable.
 #pragma once
 
 #include <malloc.h>
 
+#include <cstdlib>
+
 namespace psource {
 
 /// Call first in main(), while there is one thread. Affects the whole process.
-inline void set_up_heap() {
+inline void set_up_memory() {
   // Every gRPC and actor thread would otherwise get a heap of its own, whose freed memory the others cannot use.
   mallopt(M_ARENA_MAX, 2);
   // Responses and gRPC's read buffers come and go by the megabyte each millisecond. Given back to the system each time,
@@ -15,6 +18,9 @@ inline void set_up_heap() {
   mallopt(M_TRIM_THRESHOLD, 8 * 1024 * 1024);
   // Setting one of the two stops the C library from choosing the other by itself. Larger blocks get pages of their own.
   mallopt(M_MMAP_THRESHOLD, 4 * 1024 * 1024);
+  // With this experiment, which is on in gRPC 1.51, one read of a socket allocates up to 4 MiB, whatever the channel's limit
+  // (GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE). gRPC has no other way to switch it off. Whoever sets the variable knows better.
+  setenv("GRPC_EXPERIMENTS", "-tcp_read_chunks", /*overwrite=*/0);
 }
 
 }  // namespace psource
