@@ -420,14 +420,15 @@ class grpc_vstream_client::running_call final
       std::lock_guard<std::mutex> lock(mutex_);
       if (ready_.empty()) {
         announced_ = false;
-        return nullptr;
+      } else {
+        taken = std::move(ready_.front());
+        ready_.pop_front();
+        const std::size_t cost = taken->size() + response_overhead;
+        ready_bytes_ -= cost;
+        hub_->held_bytes -= cost;
       }
-      taken = std::move(ready_.front());
-      ready_.pop_front();
-      const std::size_t cost = taken->size() + response_overhead;
-      ready_bytes_ -= cost;
-      hub_->held_bytes -= cost;
-      if (held_ && !reading_ && wants_more()) {
+      // Whoever found nothing waits for the next response: that is not read ahead.
+      if (held_ && !reading_ && !cancelled_ && (taken == nullptr || may_read_ahead())) {
         reading_ = read = true;
       }
     }
@@ -496,7 +497,7 @@ class grpc_vstream_client::running_call final
         ready_bytes_ += cost;
         hub_->held_bytes += cost;
         announce = !std::exchange(announced_, true);
-        reading_ = read = wants_more();
+        reading_ = read = may_read_ahead();
       }
     }
     if (announce) {
@@ -534,7 +535,9 @@ class grpc_vstream_client::running_call final
   }
 
  private:
-  bool wants_more() const { return !cancelled_ && ready_bytes_ < hub_->limits.read_ahead; }
+  bool may_read_ahead() const {
+    return ready_bytes_ < hub_->limits.read_ahead && hub_->held_bytes < hub_->limits.read_ahead_of_all;
+  }
 
   const std::shared_ptr<hub> hub_;
   channel_slot* const slot_;  // Lives until hub::finished().

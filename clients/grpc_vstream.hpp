@@ -27,12 +27,15 @@ struct channel_plan {
 /// streams. Pure.
 channel_plan plan_channels(unsigned streams);
 
-/// Bounds of one call.
+/// Bounds of a call, and of what all calls of a client read ahead.
 struct transport_limits {
   /// A larger response ends its stream with RESOURCE_EXHAUSTED. Bytes.
   std::size_t receive_limit = std::size_t{128} << 20;
   /// A call reads on while less than this is read and not taken. Bytes.
   std::size_t read_ahead = std::size_t{64} << 10;
+  /// While all calls together have this much read and not taken, a call reads on only when nothing is left to take of it.
+  /// Bytes. Enough for a dozen of vtgate's usual responses: more than there are processors to decode them.
+  std::size_t read_ahead_of_all = std::size_t{4} << 20;
 };
 
 /// Opens VStream calls over its own channels. Thread-safe.

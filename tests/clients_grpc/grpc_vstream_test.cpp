@@ -181,6 +181,35 @@ TEST_CASE("used memory serves the next response without becoming twice as large"
   }
 }
 
+TEST_CASE("many calls together read little ahead, and all of them come to their ends") {
+  constexpr std::size_t size = 300'000;
+  constexpr std::size_t calls = 40;
+  scripted_server server([&](const seen_call& seen) {
+    return seen.request == "big" ? call_script{{std::string(size, 'x')}, 5, grpc::Status::OK}
+                                 : call_script{{"pong"}, 1, grpc::Status::OK};
+  });
+  transport_limits limits;
+  limits.read_ahead_of_all = 4 * size;
+  auto client = client_of(server.settings(), {2, false}, limits);
+  struct one_call {
+    std::shared_ptr<recording_listener> listener = std::make_shared<recording_listener>();
+    std::unique_ptr<vstream_call> call;
+  };
+  std::vector<one_call> all(calls);
+  for (auto& one : all) one.call = client->open({"big"}, one.listener);
+
+  // Nothing was taken, so each has one: that is not read ahead.
+  CHECK(fills_up(*client, calls * size));
+  for (auto& one : all) REQUIRE(one.call->take() != nullptr);
+  for (int i = 0; i < 20; ++i) {
+    ping(*client);
+    // One more response may be under way for each that found room: those that were taken from last.
+    REQUIRE(client->held_bytes() < 10 * size);
+  }
+  for (auto& one : all) CHECK(take_all(*one.call, *one.listener).size() == 4);
+  CHECK(client->held_bytes() == 0);
+}
+
 TEST_CASE("empty responses count against the read-ahead too") {
   constexpr std::size_t count = 20'000;
   scripted_server server([&](const seen_call& seen) {
