@@ -268,7 +268,7 @@ result<void> stream_session::remember_snapshot() {
   if (spec_.kind != stream_kind::copy || !rows_shard_->first_snapshot.empty()) return {};
   auto pending = assembler_.pending_position();
   if (!pending) return fail(std::move(pending.error()));
-  const shard_progress* here = pending->find({spec_.keyspace, rows_shard_->shard});
+  const shard_progress* here = (*pending)->find({spec_.keyspace, rows_shard_->shard});
   if (here == nullptr || here->gtid.empty() || here->gtid == "current") {
     rows_shard_->first_snapshot = rows_shard_->gtid;
     return {};
@@ -402,7 +402,7 @@ result<void> stream_session::start_rows(const raw_event& event) {
       // A copy tells its snapshot's position before the rows, in a VGTID that is not complete yet.
       auto pending = assembler_.pending_position();
       if (!pending) return fail(std::move(pending.error()));
-      const shard_progress* here = pending->find({spec_.keyspace, rows_shard_->shard});
+      const shard_progress* here = (*pending)->find({spec_.keyspace, rows_shard_->shard});
       row_position_ = here != nullptr && !here->gtid.empty() ? here->gtid : rows_shard_->gtid;
     }
   }

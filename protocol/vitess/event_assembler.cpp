@@ -1,6 +1,8 @@
 // The state machine behind event_assembler.hpp.
 #include "protocol/vitess/event_assembler.hpp"
 
+#include <utility>
+
 namespace psource {
 
 event_assembler::shard_state& event_assembler::state_of(const raw_event& event) {
@@ -51,6 +53,7 @@ result<stream_step> event_assembler::feed(const raw_event& event) {
     case event_type::vgtid:
       pending_vgtid_.assign(event.vgtid.data(), event.vgtid.size());
       has_pending_vgtid_ = true;
+      pending_position_.reset();
       return stream_step::nothing;
     case event_type::commit: {
       auto& state = state_of(event);
@@ -96,15 +99,21 @@ result<stream_step> event_assembler::feed(const raw_event& event) {
   return stream_step::nothing;
 }
 
-result<vgtid> event_assembler::pending_position() const {
-  if (!has_pending_vgtid_) return vgtid{};
-  return parse_vgtid(pending_vgtid_);
+result<const vgtid*> event_assembler::pending_position() {
+  if (!pending_position_) {
+    auto parsed = has_pending_vgtid_ ? parse_vgtid(pending_vgtid_) : vgtid{};
+    if (!parsed) return fail(std::move(parsed.error()));
+    pending_position_ = std::move(*parsed);
+  }
+  return &*pending_position_;
 }
 
 result<vgtid> event_assembler::take_position() {
-  if (!has_pending_vgtid_) return vgtid{};
+  auto parsed = pending_position();
   has_pending_vgtid_ = false;
-  return parse_vgtid(pending_vgtid_);
+  auto position = std::exchange(pending_position_, std::nullopt);
+  if (!parsed) return fail(std::move(parsed.error()));
+  return std::move(*position);
 }
 
 }  // namespace psource

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,7 +44,8 @@ class event_assembler {
   result<vgtid> take_position();
 
   /// The last VGTID since the boundary before, without taking it: where copied rows are, whose boundary is still to come.
-  result<vgtid> pending_position() const;
+  /// Never null; valid until the next feed() or take_position().
+  result<const vgtid*> pending_position();
 
   /// Commits of this shard, since the start or since its last VGTID, that came without one.
   std::uint64_t commits_without_vgtid(std::string_view shard) const;
@@ -68,6 +70,8 @@ class event_assembler {
   std::vector<shard_state> shards_;
   std::string pending_vgtid_;
   bool has_pending_vgtid_ = false;
+  // What the bytes say; absent until it is needed.
+  std::optional<vgtid> pending_position_;
 };
 
 }  // namespace psource
