@@ -306,7 +306,8 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
       self->state.emitter_is_gone();
       return;
     }
-    self->state.reader_is_gone(down.source);
+    // Without a reason it has quit, and so has told how it ended.
+    if (down.reason) self->state.reader_is_gone(down.source);
   });
   self->state.last_peek = self->state.last_listing = self->home_system().clock().now();
   const auto& planned_from = self->state.parts.planned_from;
