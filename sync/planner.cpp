@@ -153,6 +153,7 @@ void planner::plan_stream(const configured_stream& configured) {
   }
   stream.row_estimate = table->second.row_estimate;
   stream.table.shape = shape;
+  stream.table.shared = std::make_shared<shared_shape>();
   stream.table.encoder.types.tiny_int_as_boolean = !input_.config.do_not_treat_tiny_int_as_boolean;
   stream.table.encoder.types.time_as_string = input_.config.time_as_string;
   stream.table.encoder.include_metadata = input_.config.include_metadata;

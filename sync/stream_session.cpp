@@ -75,6 +75,21 @@ void session_spec::go_on_with(std::vector<shard_name> now) {
   shards = std::move(now);
 }
 
+std::shared_ptr<const shared_shape::entry> shared_shape::find(const std::string& bytes) const {
+  std::shared_ptr<const entry> last;
+  {
+    std::lock_guard<std::mutex> guard(mutex_);
+    last = last_;
+  }
+  return last && last->bytes == bytes ? last : nullptr;
+}
+
+void shared_shape::keep(std::shared_ptr<const entry> made) {
+  // The one before goes after the mutex is released.
+  std::lock_guard<std::mutex> guard(mutex_);
+  last_.swap(made);
+}
+
 stream_session::stream_session(session_spec spec, std::shared_ptr<const sync_clock> clock)
     : spec_(std::move(spec)), clock_(std::move(clock)) {
   for (const auto& name : spec_.shards) {
@@ -345,9 +360,17 @@ result<std::optional<pump_result>> stream_session::take_event(const raw_event& e
 }
 
 result<void> stream_session::take_fields(const raw_event& event, batch& out) {
-  auto fields = parse_field_event(event.field_event);
-  if (!fields) return fail(std::move(fields.error()));
-  const std::size_t table = find_table(fields->table.str());
+  auto shape = shape_of_field_event(event.field_event);
+  const std::size_t table = shape ? find_table(shape->table) : no_table;
+  const auto shared = table == no_table ? nullptr : spec_.tables[table].shared;
+  auto known = shared ? shared->find(shape->bytes) : nullptr;
+  std::optional<field_event> fields;
+  // Events of other tables have to be whole, too.
+  if (!known) {
+    auto parsed = parse_field_event(event.field_event);
+    if (!parsed) return fail(std::move(parsed.error()));
+    fields = std::move(*parsed);
+  }
   if (table == no_table || is_unwanted(event.shard)) return {};
   auto found = find_or_adopt(event.shard);
   if (!found) return fail(std::move(found.error()));
@@ -355,13 +378,21 @@ result<void> stream_session::take_fields(const raw_event& event, batch& out) {
   if (shard == nullptr) return {};
   // A tablet failed in the first batch: the server begins the copy anew, and tells no deletion of the rows so far.
   if (spec_.kind == stream_kind::copy && shard->copy_rows_seen && shard->lastpks.empty()) shard->restarted = true;
-  if (test_faults::is(test_faults::fault::columns_of_before) && shard->tables[table].encoder) return {};
-  auto encoder = record_encoder::compile(*spec_.tables[table].shape, *fields, spec_.tables[table].encoder);
-  if (!encoder) return fail(std::move(encoder.error()));
-  for (const auto& warning : encoder->warnings()) out.warnings.push_back(warning);
   slot& target = shard->tables[table];
-  target.encoder.emplace(std::move(*encoder));
-  target.columns = std::move(fields->columns);
+  if (test_faults::is(test_faults::fault::columns_of_before) && target.encoder) return {};
+  if (known) {
+    target.encoder.emplace(known->encoder.another());
+    target.columns = known->columns;
+  } else {
+    auto encoder = record_encoder::compile(*spec_.tables[table].shape, *fields, spec_.tables[table].encoder);
+    if (!encoder) return fail(std::move(encoder.error()));
+    target.encoder.emplace(std::move(*encoder));
+    target.columns = std::make_shared<const std::vector<wire_column>>(std::move(fields->columns));
+    if (shared && target.encoder->shareable())
+      shared->keep(std::make_shared<const shared_shape::entry>(
+          shared_shape::entry{std::move(shape->bytes), target.columns, target.encoder->another()}));
+  }
+  for (const auto& warning : target.encoder->warnings()) out.warnings.push_back(warning);
   target.snapshot_cursor = 0;
   return {};
 }
@@ -483,7 +514,7 @@ result<void> stream_session::gather_lookup() {
   lookup_.table = table.shape->id;
   lookup_.shard = rows_shard_->shard;
   std::vector<std::size_t> key_positions;
-  for (const auto& column : target.columns) lookup_.columns.push_back(column.name);
+  for (const auto& column : *target.columns) lookup_.columns.push_back(column.name);
   for (const auto& name : definition.primary_key) {
     const auto at = std::find(lookup_.columns.begin(), lookup_.columns.end(), name);
     if (at == lookup_.columns.end()) return incomplete("the primary key is not among them");
@@ -491,10 +522,11 @@ result<void> stream_session::gather_lookup() {
     key_positions.push_back(position);
     const column_definition* known = definition.find(name);
     // WHERE f = 3.99 finds no FLOAT: the row would count as gone, and its change would be skipped.
-    if (!is_found_by_its_text(target.columns[position].column_type) ||
+    const wire_column& key = (*target.columns)[position];
+    if (!is_found_by_its_text(key.column_type) ||
         (known != nullptr && !is_found_by_its_text(known->column_type)))
       return incomplete("a row cannot be looked up by a key with FLOAT, DOUBLE, ENUM, SET or JSON columns");
-    lookup_.key.push_back({name, target.columns[position].type, known == nullptr ? std::string() : known->character_set});
+    lookup_.key.push_back({name, key.type, known == nullptr ? std::string() : known->character_set});
   }
   if (key_positions.empty()) return incomplete("a table without a primary key has nothing to look them up by");
   // This change and the incomplete ones that follow in the same event.

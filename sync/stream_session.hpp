@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,11 +35,33 @@ enum class stream_kind : std::uint8_t {
 };
 const char* to_string(stream_kind kind);
 
+/// What was made last of a FIELD event of one table, for all of its shards: the sessions of a table are many, and its shape
+/// is the same nearly everywhere. Thread-safe.
+class shared_shape {
+ public:
+  struct entry {
+    /// Of the FIELD event, without what tells its shard.
+    std::string bytes;
+    std::shared_ptr<const std::vector<wire_column>> columns;
+    /// Shareable.
+    record_encoder encoder;
+  };
+  /// What was kept, where it is of this event; else nothing.
+  std::shared_ptr<const entry> find(const std::string& bytes) const;
+  void keep(std::shared_ptr<const entry> made);
+
+ private:
+  mutable std::mutex mutex_;
+  std::shared_ptr<const entry> last_;
+};
+
 /// One table of a session.
 struct session_table {
   stream_index stream = 0;
   /// Shared with the plan; outlives the session.
   std::shared_ptr<const stream_shape> shape;
+  /// The same for all sessions of the table, as is `encoder`. May be empty: then nothing is shared.
+  std::shared_ptr<shared_shape> shared;
   encoder_options encoder;
   /// Delete records are wanted (the configured schema has `_ab_cdc_deleted_at`, and capture_deletes is on).
   bool deletes = true;
@@ -151,7 +174,7 @@ class stream_session {
  private:
   struct slot {
     std::optional<record_encoder> encoder;
-    std::vector<wire_column> columns;
+    std::shared_ptr<const std::vector<wire_column>> columns;
     // One `_ab_cdc_cursor` for all rows of a snapshot; chosen at the first copied row after a FIELD event.
     std::int64_t snapshot_cursor = 0;
     bool dirty = false;

@@ -206,7 +206,7 @@ text_decoder text_decoder::for_charset(std::string_view mysql_name) {
   return result;
 }
 
-outcome text_decoder::append(text_buffer& out, std::string_view bytes) {
+outcome text_decoder::append(text_buffer& out, std::string_view bytes) const {
   switch (form_) {
     case form::utf8:
       return append_escaped(out, bytes);
@@ -296,7 +296,7 @@ outcome text_decoder::append_units(text_buffer& out, std::string_view bytes, std
   return done;
 }
 
-outcome text_decoder::append_by_iconv(text_buffer& out, std::string_view bytes) {
+outcome text_decoder::append_by_iconv(text_buffer& out, std::string_view bytes) const {
   // All of these sets are ASCII up to their first high byte (behind it, low bytes may belong to a character).
   std::size_t ascii = 0;
   while (ascii != bytes.size() && static_cast<unsigned char>(bytes[ascii]) < 0x80) ++ascii;

@@ -15,8 +15,8 @@ namespace psource {
 /// for 0.
 std::string_view charset_of_collation(std::uint32_t collation);
 
-/// Turns the bytes of one character set into the characters of a JSON string. Movable; one thread at a time
-/// (multi-byte sets hold an iconv handle).
+/// Turns the bytes of one character set into the characters of a JSON string. Movable; one thread at a time where it is
+/// not shareable().
 class text_decoder {
  public:
   /// For MySQL's name of a set ("latin1", "utf8mb4", "gbk"), whatever its case. "binary" and "" are taken for
@@ -32,10 +32,12 @@ class text_decoder {
   bool known() const { return known_; }
   /// The bytes are UTF-8 already.
   bool is_utf8() const { return form_ == form::utf8; }
+  /// append() may run on several threads at once. False for multi-byte sets, which hold an iconv handle.
+  bool shareable() const { return iconv_ == nullptr; }
 
   /// Appends the text, escaped, without quotes. Each byte that is not valid in the set becomes U+FFFD
   /// (repaired). Never impossible.
-  outcome append(text_buffer& out, std::string_view bytes);
+  outcome append(text_buffer& out, std::string_view bytes) const;
 
  private:
   enum class form : std::uint8_t { utf8, table, utf16, utf16le, utf32, iconv };
@@ -58,7 +60,7 @@ class text_decoder {
   outcome append_by_table(text_buffer& out, std::string_view bytes) const;
   template <class Read>
   static outcome append_units(text_buffer& out, std::string_view bytes, std::size_t unit, Read read);
-  outcome append_by_iconv(text_buffer& out, std::string_view bytes);
+  outcome append_by_iconv(text_buffer& out, std::string_view bytes) const;
 
   form form_ = form::utf8;
   bool known_ = true;

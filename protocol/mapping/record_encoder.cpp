@@ -83,7 +83,7 @@ bool unsigned_number(std::string_view text, std::uint64_t& value) {
 }
 
 /// A label as text: one of column_type's members already in UTF-8, else bytes in the column's character set.
-outcome append_label(text_buffer& out, column_plan& plan, std::string_view value) {
+outcome append_label(text_buffer& out, const column_plan& plan, std::string_view value) {
   if (plan.decoder.is_utf8()) return append_escaped(out, value);
   const auto found = plan.label_index.find(value);
   if (found == plan.label_index.end()) return plan.decoder.append(out, value);
@@ -91,7 +91,7 @@ outcome append_label(text_buffer& out, column_plan& plan, std::string_view value
   return outcome::exact;
 }
 
-outcome append_enum(text_buffer& out, column_plan& plan, std::string_view value, bool text) {
+outcome append_enum(text_buffer& out, const column_plan& plan, std::string_view value, bool text) {
   std::uint64_t index = 0;
   if (text || !unsigned_number(value, index)) return append_label(out, plan, value);
   if (index == 0) return outcome::exact;  // MySQL's '' for a value that was not a member
@@ -100,7 +100,7 @@ outcome append_enum(text_buffer& out, column_plan& plan, std::string_view value,
   return outcome::exact;
 }
 
-outcome append_set(text_buffer& out, column_plan& plan, std::string_view value, bool text) {
+outcome append_set(text_buffer& out, const column_plan& plan, std::string_view value, bool text) {
   std::uint64_t mask = 0;
   if (!text && unsigned_number(value, mask)) {
     bool first = true;
@@ -149,7 +149,8 @@ outcome append_base64_value(text_buffer& out, std::string_view bytes) {
 
 }  // namespace
 
-struct record_encoder::impl {
+/// What compile() found out. Never changed after that, so encoders on several threads share it.
+struct record_encoder::compiled {
   stream_id id;
   std::vector<column_step> steps;
   std::vector<column_plan> columns;  ///< As many.
@@ -157,6 +158,7 @@ struct record_encoder::impl {
   std::vector<bool> is_key;
   bool has_key = false;
   std::vector<std::string> warnings;
+  bool shareable = true;
 
   /// {"type":"RECORD","record":{"stream":"t","namespace":"ks","data":{
   std::string head;
@@ -166,6 +168,20 @@ struct record_encoder::impl {
   bool cursor = false;
   bool metadata = false;
 
+  std::size_t room() const { return head.size() + (steps.empty() ? 0 : steps.front().room) + largest_tail; }
+  void add_step(std::size_t column);
+  void add_rooms();
+  std::string add_column(column_plan& plan, const wire_column& field, const stream_shape& shape,
+                         const field_event& fields, const encoder_options& options);
+};
+
+struct record_encoder::impl {
+  explicit impl(std::shared_ptr<const compiled> what) : plan(std::move(what)) {
+    tail.reserve(largest_tail);
+    changes.reserve(plan->columns.size());
+  }
+
+  const std::shared_ptr<const compiled> plan;
   text_buffer scratch;
   std::vector<change> changes;
 
@@ -176,25 +192,20 @@ struct record_encoder::impl {
   std::size_t tail_behind = 0;
   record_context tail_says;
 
-  std::size_t room() const { return head.size() + (steps.empty() ? 0 : steps.front().room) + largest_tail; }
-  void add_step(std::size_t column);
-  void add_rooms();
   void append_with_care(text_buffer& line, std::size_t column, std::string_view value, bool copied);
   void make_tail(const record_context& context);
   void refresh_tail(const record_context& context);
   result<void> write_record(text_buffer& line, const row_view& row, const record_context& context);
-  outcome append_value(text_buffer& line, column_plan& plan, std::string_view value, bool copied);
+  outcome append_value(text_buffer& line, const column_plan& column, std::string_view value, bool copied);
   void append_metadata(text_buffer& line, const record_context& context);
   void append_changes(text_buffer& line);
   result<void> malformed(const std::string& what) const;
-  std::string add_column(column_plan& plan, const wire_column& field, const stream_shape& shape,
-                         const field_event& fields, const encoder_options& options);
 };
 
 void record_encoder::impl::make_tail(const record_context& context) {
   text_buffer& text = scratch;
   text.clear();
-  bool comma = data_needs_comma;
+  bool comma = plan->data_needs_comma;
   const auto name = [&](const char* column) {
     if (comma) text.push(',');
     comma = true;
@@ -207,20 +218,20 @@ void record_encoder::impl::make_tail(const record_context& context) {
     append_instant(text, context.updated_at_micros);
     text.push('"');
   };
-  if (updated_at) {
+  if (plan->updated_at) {
     name(cdc_updated_at);
     instant();
   }
-  if (deleted_at) {
+  if (plan->deleted_at) {
     name(cdc_deleted_at);
     if (context.deleted)
       instant();
     else
       text.append("null");
   }
-  if (cursor) name(psource::cdc_cursor);
+  if (plan->cursor) name(psource::cdc_cursor);
   tail_cursor = text.size();
-  if (cursor) append_int(text, context.cdc_cursor);
+  if (plan->cursor) append_int(text, context.cdc_cursor);
   tail_behind = text.size();
   text.append("},\"emitted_at\":");
   append_int(text, context.emitted_at_ms);
@@ -234,7 +245,7 @@ void record_encoder::impl::make_tail(const record_context& context) {
 void record_encoder::impl::refresh_tail(const record_context& context) {
   const bool same = context.emitted_at_ms == tail_says.emitted_at_ms && context.deleted == tail_says.deleted &&
                     context.updated_at_micros == tail_says.updated_at_micros && !tail.empty();
-  if (same && (!cursor || context.cdc_cursor == tail_says.cdc_cursor)) return;
+  if (same && (!plan->cursor || context.cdc_cursor == tail_says.cdc_cursor)) return;
   if (same) {
     char number[24];
     const char* const end = std::to_chars(number, number + sizeof number, context.cdc_cursor).ptr;
@@ -248,10 +259,10 @@ void record_encoder::impl::refresh_tail(const record_context& context) {
   make_tail(context);
 }
 
-outcome record_encoder::impl::append_value(text_buffer& line, column_plan& plan, std::string_view value,
+outcome record_encoder::impl::append_value(text_buffer& line, const column_plan& column, std::string_view value,
                                            bool copied) {
   outcome done = outcome::exact;
-  switch (plan.how) {
+  switch (column.how) {
     case conversion::integer:
       return append_integer(line, value);
     case conversion::boolean:
@@ -284,15 +295,15 @@ outcome record_encoder::impl::append_value(text_buffer& line, column_plan& plan,
       break;
     case conversion::text:
       line.push('"');
-      done = plan.decoder.is_utf8() ? append_escaped(line, value) : plan.decoder.append(line, value);
+      done = column.decoder.is_utf8() ? append_escaped(line, value) : column.decoder.append(line, value);
       break;
     case conversion::enumeration:
       line.push('"');
-      done = append_enum(line, plan, value, plan.labels_arrive_as_text || copied);
+      done = append_enum(line, column, value, column.labels_arrive_as_text || copied);
       break;
     case conversion::set:
       line.push('"');
-      done = append_set(line, plan, value, plan.labels_arrive_as_text || copied);
+      done = append_set(line, column, value, column.labels_arrive_as_text || copied);
       break;
     case conversion::json:
       line.push('"');
@@ -308,7 +319,7 @@ outcome record_encoder::impl::append_value(text_buffer& line, column_plan& plan,
 }
 
 void record_encoder::impl::append_metadata(text_buffer& line, const record_context& context) {
-  if (data_needs_comma || updated_at || deleted_at || cursor) line.push(',');
+  if (plan->data_needs_comma || plan->updated_at || plan->deleted_at || plan->cursor) line.push(',');
   line.append("\"_planetscale_metadata\":{\"vgtid_position\":\"");
   append_escaped(line, context.position);
   line.append("\",\"extracted_at\":");
@@ -324,7 +335,7 @@ void record_encoder::impl::append_changes(text_buffer& line) {
   for (const auto& entry : changes) {
     line.append(first ? "{\"field\":" : ",{\"field\":");
     first = false;
-    line.append(columns[entry.column].quoted_name);
+    line.append(plan->columns[entry.column].quoted_name);
     line.append(entry.nulled ? ",\"change\":\"NULLED\"" : ",\"change\":\"TRUNCATED\"");
     line.append(",\"reason\":\"SOURCE_SERIALIZATION_ERROR\"}");
   }
@@ -332,12 +343,12 @@ void record_encoder::impl::append_changes(text_buffer& line) {
 }
 
 result<void> record_encoder::impl::malformed(const std::string& what) const {
-  failure f{error_code::response_malformed, "A row of table " + id.to_string() + " " + what + ".", {}, id};
+  failure f{error_code::response_malformed, "A row of table " + plan->id.to_string() + " " + what + ".", {}, plan->id};
   return fail(std::move(f));
 }
 
 /// Fills in a plan; returns a warning about what is not known of the column, or an empty text.
-std::string record_encoder::impl::add_column(column_plan& plan, const wire_column& field,
+std::string record_encoder::compiled::add_column(column_plan& plan, const wire_column& field,
                                              const stream_shape& shape, const field_event& fields,
                                              const encoder_options& options) {
   const column_definition* const known = shape.table.find(field.name);
@@ -365,6 +376,7 @@ std::string record_encoder::impl::add_column(column_plan& plan, const wire_colum
   std::string charset = known == nullptr ? std::string() : known->character_set;
   if (charset.empty()) charset = std::string(charset_of_collation(field.charset));
   plan.decoder = text_decoder::for_charset(charset);
+  shareable = shareable && plan.decoder.shareable();
   if (label) {
     plan.labels_arrive_as_text = fields.enum_set_string_values;
     plan.labels = std::move(type.members);
@@ -401,7 +413,7 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
                                                       std::to_string(fields.columns.size()) +
                                                       " columns; MySQL allows 1 to 4096.");
 
-  auto state = std::make_unique<impl>();
+  auto state = std::make_shared<compiled>();
   state->id = shape.id;
   const bool everything = shape.selected.empty();
   const std::unordered_set<std::string> selected(shape.selected.begin(), shape.selected.end());
@@ -472,12 +484,13 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
   state->head = "{\"type\":\"RECORD\",\"record\":{\"stream\":" + quoted_json(shape.id.table.str()) +
                 ",\"namespace\":" + quoted_json(shape.id.keyspace.str()) + ",\"data\":{";
   state->add_rooms();
-  state->tail.reserve(largest_tail);
-  state->changes.reserve(fields.columns.size());
-  return record_encoder(std::move(state));
+  return record_encoder(std::make_unique<impl>(std::move(state)));
 }
 
-void record_encoder::impl::add_step(std::size_t column) {
+record_encoder record_encoder::another() const { return record_encoder(std::make_unique<impl>(impl_->plan)); }
+bool record_encoder::shareable() const { return impl_->plan->shareable; }
+
+void record_encoder::compiled::add_step(std::size_t column) {
   const column_plan& plan = columns[column];
   column_step& step = steps[column];
   step.delivered = true;
@@ -490,7 +503,7 @@ void record_encoder::impl::add_step(std::size_t column) {
   if (plan.how == conversion::text && plan.decoder.is_utf8()) step.how = shortcut::utf8;
 }
 
-void record_encoder::impl::add_rooms() {
+void record_encoder::compiled::add_rooms() {
   // Names and texts are copied in blocks, which may reach so far beyond their ends.
   std::uint32_t room = static_cast<std::uint32_t>(short_prefix + plain_slack);
   for (std::size_t i = steps.size(); i-- > 0;) {
@@ -503,14 +516,14 @@ void record_encoder::impl::add_rooms() {
 /// The value of `column`, whose name the line ends with, in whatever form it needs.
 void record_encoder::impl::append_with_care(text_buffer& line, std::size_t column, std::string_view value,
                                             bool copied) {
-  column_plan& plan = columns[column];
+  const column_plan& how = plan->columns[column];
   const std::size_t before = line.size();
-  const outcome done = append_value(line, plan, value, copied);
+  const outcome done = append_value(line, how, value, copied);
   if (done == outcome::exact) return;
   bool nulled = false;
   if (done == outcome::impossible) {
     line.truncate(before);
-    const std::string_view stand_in = plan.key ? epoch(plan.how) : std::string_view();
+    const std::string_view stand_in = how.key ? epoch(how.how) : std::string_view();
     nulled = stand_in.empty();
     line.append(nulled ? std::string_view("null") : stand_in);
   }
@@ -520,10 +533,11 @@ void record_encoder::impl::append_with_care(text_buffer& line, std::size_t colum
 result<void> record_encoder::impl::write_record(text_buffer& line, const row_view& row,
                                                 const record_context& context) {
   changes.clear();
+  const std::vector<column_step>& steps = plan->steps;
   value_reader values(row);
-  char* to = line.reserve(room() + row.values.size());
-  std::memcpy(to, head.data(), head.size());
-  to += head.size();
+  char* to = line.reserve(plan->room() + row.values.size());
+  std::memcpy(to, plan->head.data(), plan->head.size());
+  to += plan->head.size();
   const column_step* step = steps.data();
   for (std::size_t i = 0; i < steps.size(); ++i, ++step) {
     if (!values.next()) return malformed("has fewer values than the table has columns, or broken ones");
@@ -562,13 +576,13 @@ result<void> record_encoder::impl::write_record(text_buffer& line, const row_vie
     return malformed("has more values than the table has columns, or broken ones");
 
   refresh_tail(context);
-  if (!metadata && changes.empty()) {
+  if (!plan->metadata && changes.empty()) {
     line.append(tail);
     return {};
   }
   const std::string_view text = tail;
   line.append(text.substr(0, tail_behind));
-  if (metadata) append_metadata(line, context);
+  if (plan->metadata) append_metadata(line, context);
   line.append(text.substr(tail_behind, text.size() - tail_behind - line_end.size()));
   if (!changes.empty()) append_changes(line);
   line.append(line_end);
@@ -578,12 +592,12 @@ result<void> record_encoder::impl::write_record(text_buffer& line, const row_vie
 result<void> record_encoder::append_record(text_buffer& out, const row_view& row,
                                            const record_context& context) {
   impl& self = *impl_;
-  if (!row.present || (context.deleted && !self.deleted_at))
+  if (!row.present || (context.deleted && !self.plan->deleted_at))
     return fail(failure{
         error_code::internal,
-        "A row of table " + self.id.to_string() + " was to be delivered that has no image to deliver.",
+        "A row of table " + self.plan->id.to_string() + " was to be delivered that has no image to deliver.",
         {},
-        self.id});
+        self.plan->id});
   const std::size_t before = out.size();
   auto done = self.write_record(out, row, context);
   if (!done) out.truncate(before);
@@ -591,14 +605,14 @@ result<void> record_encoder::append_record(text_buffer& out, const row_view& row
   return done;
 }
 
-std::size_t record_encoder::room() const { return impl_->room(); }
-bool record_encoder::delivers_deletes() const { return impl_->deleted_at; }
+std::size_t record_encoder::room() const { return impl_->plan->room(); }
+bool record_encoder::delivers_deletes() const { return impl_->plan->deleted_at; }
 
 bool record_encoder::same_key(const row_view& before, const row_view& after) const {
-  if (!impl_->has_key || !before.present || !after.present) return true;
+  if (!impl_->plan->has_key || !before.present || !after.present) return true;
   value_reader old_values(before);
   value_reader new_values(after);
-  for (const bool key : impl_->is_key) {
+  for (const bool key : impl_->plan->is_key) {
     if (!old_values.next() || !new_values.next()) return true;
     if (key && !old_values.is_null() && !new_values.is_null() && old_values.value() != new_values.value())
       return false;
@@ -606,7 +620,7 @@ bool record_encoder::same_key(const row_view& before, const row_view& after) con
   return true;
 }
 
-std::size_t record_encoder::column_count() const { return impl_->columns.size(); }
-const std::vector<std::string>& record_encoder::warnings() const { return impl_->warnings; }
+std::size_t record_encoder::column_count() const { return impl_->plan->columns.size(); }
+const std::vector<std::string>& record_encoder::warnings() const { return impl_->plan->warnings; }
 
 }  // namespace psource

@@ -73,6 +73,12 @@ class record_encoder {
   record_encoder& operator=(record_encoder&&) noexcept;
   ~record_encoder();
 
+  /// An encoder for the same FIELD event, for another thread: what was compiled is shared, so this is cheap. Only where
+  /// shareable(). May be called on several threads at once, as long as nobody moves or changes this one.
+  record_encoder another() const;
+  /// False where the table has columns of multi-byte character sets: each encoder needs decoders of its own.
+  bool shareable() const;
+
   /// Appends one complete line, line break included: {"type":"RECORD","record":{…}}. On error `out` is as it
   /// was. Errors: response_malformed (the row has another number of values than the FIELD event, or broken
   /// lengths), internal (a deleted row although delivers_deletes() is false, or an image that is not
@@ -104,6 +110,7 @@ class record_encoder {
   const std::vector<std::string>& warnings() const;
 
  private:
+  struct compiled;
   struct impl;
   explicit record_encoder(std::unique_ptr<impl> state);
   std::unique_ptr<impl> impl_;

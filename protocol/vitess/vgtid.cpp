@@ -5,6 +5,7 @@
 
 #include "binlogdata.pb.h"
 #include "protocol/vitess/last_key.hpp"
+#include "protocol/vitess/wire.hpp"
 
 namespace psource {
 
@@ -62,6 +63,27 @@ result<vgtid> parse_vgtid(std::string_view bytes) {
     parsed.shards.push_back(std::move(shard));
   }
   return parsed;
+}
+
+std::optional<field_event_shape> shape_of_field_event(std::string_view bytes) {
+  constexpr std::uint32_t table_name = wire::key(binlogdata::FieldEvent::kTableNameFieldNumber, wire::bytes_type);
+  constexpr std::uint32_t keyspace = wire::key(binlogdata::FieldEvent::kKeyspaceFieldNumber, wire::bytes_type);
+  constexpr std::uint32_t shard = wire::key(binlogdata::FieldEvent::kShardFieldNumber, wire::bytes_type);
+  field_event_shape shape;
+  shape.bytes.reserve(bytes.size());
+  const char* at = bytes.data();
+  const char* const end = at + bytes.size();
+  while (at != end) {
+    const char* const begin = at;
+    std::uint32_t key = 0;
+    if (!wire::read_key(at, end, key)) return std::nullopt;
+    std::string_view value;
+    if ((key & 7) == wire::bytes_type ? !wire::read_bytes(at, end, value) : !wire::skip(at, end, key & 7))
+      return std::nullopt;
+    if (key == table_name) shape.table = value;
+    if (key != keyspace && key != shard) shape.bytes.append(begin, at);
+  }
+  return shape;
 }
 
 std::string_view without_keyspace(std::string_view sent, const keyspace_name& keyspace) {

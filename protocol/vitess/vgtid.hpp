@@ -1,6 +1,7 @@
 // What a VGTID and a FIELD event say, as values (decoded through Protobuf: they are rare beside rows).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,16 @@ result<vgtid> parse_vgtid(std::string_view bytes);
 
 /// Decodes a serialized binlogdata.FieldEvent; the table's name stays as sent ("table" or "keyspace.table").
 result<field_event> parse_field_event(std::string_view bytes);
+
+/// A serialized binlogdata.FieldEvent without what differs from shard to shard of a table whose shape is the same on all.
+struct field_event_shape {
+  /// As sent; a view into the event.
+  std::string_view table;
+  /// The event's bytes without its keyspace and shard: what parse_field_event() makes of equal ones is equal.
+  std::string bytes;
+};
+/// Nothing when the event is malformed; parse_field_event() tells why.
+std::optional<field_event_shape> shape_of_field_event(std::string_view bytes);
 
 /// A table name as sent, without a "keyspace." prefix. Servers before v23 ignore exclude_keyspace_from_table_name and
 /// send the prefix; a table may itself have a point in its name, so look up the name as sent first.

@@ -466,3 +466,14 @@ TEST_CASE("a large value is written whole, and the encoder works on") {
   REQUIRE(append_record(encoder, out, wire_row({"1", "small", std::nullopt}).view(), context()));
   CHECK(out.find("\"small\"") != std::string::npos);
 }
+
+TEST_CASE("what was compiled is shared, but not the decoders of multi-byte character sets") {
+  const record_encoder first = compiled(shape(), fields());
+  REQUIRE(first.shareable());
+  record_encoder second = first.another();
+  CHECK(second.column_count() == first.column_count());
+  CHECK(second.room() == first.room());
+  stream_shape chinese = shape();
+  chinese.table.columns[1].character_set = "gbk";
+  CHECK_FALSE(compiled(chinese, fields()).shareable());
+}

@@ -851,3 +851,49 @@ TEST_CASE("columns named \"@1\" in the middle of a stream end it with schema_inc
   CHECK(told(d.take_lines()) == "1=a");
   CHECK(d.cursor().position == server + "1-6");
 }
+
+TEST_CASE("shards of a table share what was compiled, as long as their FIELD events are alike") {
+  const auto shared = std::make_shared<shared_shape>();
+  const auto of_shard = [&shared](const char* name) {
+    auto spec = copy_spec();
+    spec.shards = {shard_name(name)};
+    spec.tables.front().shared = shared;
+    spec.tables.front().cursors = {{shard_name(name), {}}};
+    return spec;
+  };
+  const auto field_of = [](event_script& script) { return script.last()->field_event().SerializeAsString(); };
+  driver left(of_shard("-80"));
+  driver right(of_shard("80-"));
+
+  event_script on_left("ks", "-80");
+  on_left.begin().field("t");
+  const std::string field = field_of(on_left);
+  const auto shape = shape_of_field_event(field);
+  REQUIRE(shape);
+  CHECK(shape->table == "t");
+  CHECK(shared->find(shape->bytes) == nullptr);
+  on_left.insert("t", "1", "a");
+  REQUIRE(*left.give(on_left.take()) == pump_result::needs_input);
+  CHECK(told(left.take_lines()) == "1=a");
+  const auto kept = shared->find(shape->bytes);
+  REQUIRE(kept);
+
+  event_script on_right("ks", "80-");
+  on_right.begin().field("t");
+  CHECK(shape_of_field_event(field_of(on_right))->bytes == shape->bytes);
+  on_right.insert("t", "2", "b");
+  REQUIRE(*right.give(on_right.take()) == pump_result::needs_input);
+  CHECK(told(right.take_lines()) == "2=b");
+  CHECK(shared->find(shape->bytes) == kept);
+
+  // The schema changes on one shard first.
+  on_right.field("t");
+  on_right.last()->mutable_field_event()->mutable_fields(1)->set_name("w");
+  on_right.insert("t", "3", "c");
+  REQUIRE(*right.give(on_right.take()) == pump_result::needs_input);
+  CHECK(right.take_lines().find("\"v\"") == std::string::npos);
+  CHECK(shared->find(shape->bytes) == nullptr);
+  on_left.insert("t", "4", "d");
+  REQUIRE(*left.give(on_left.take()) == pump_result::needs_input);
+  CHECK(told(left.take_lines()) == "4=d");
+}
