@@ -349,8 +349,8 @@ result<void> record_encoder::impl::malformed(const std::string& what) const {
 
 /// Fills in a plan; returns a warning about what is not known of the column, or an empty text.
 std::string record_encoder::compiled::add_column(column_plan& plan, const wire_column& field,
-                                             const stream_shape& shape, const field_event& fields,
-                                             const encoder_options& options) {
+                                                 const stream_shape& shape, const field_event& fields,
+                                                 const encoder_options& options) {
   const column_definition* const known = shape.table.find(field.name);
   column_type type;
   std::string type_text = field.column_type;
