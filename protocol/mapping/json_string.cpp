@@ -1,9 +1,10 @@
-// Many bytes at a time while nothing needs care (plain_text.hpp), one character at a time else.
+// Many bytes at a time while nothing needs care (plain_text.hpp, letters.hpp), one character at a time else.
 #include "protocol/mapping/json_string.hpp"
 
 #include <array>
 #include <cstring>
 
+#include "protocol/mapping/letters.hpp"
 #include "protocol/mapping/plain_text.hpp"
 
 namespace psource {
@@ -121,6 +122,9 @@ outcome append_escaped(text_buffer& out, std::string_view text) {
   // One character with care writes at most 8 bytes, of which at most 6 count.
   constexpr std::size_t spare = plain_slack + 8;
   char* to = out.reserve(text.size() + spare);
+  // Where many letters at once were tried last without success, nothing is tried for so long.
+  constexpr std::ptrdiff_t pause = 16;
+  const unsigned char* next_try = from;
   for (;;) {
     const std::size_t copied = copy_plain(to, from, static_cast<std::size_t>(end - from));
     from += copied;
@@ -136,6 +140,13 @@ outcome append_escaped(text_buffer& out, std::string_view text) {
         to += one.length;
         ++from;
         continue;
+      }
+      if (from >= next_try) {
+        const std::size_t letters = copy_letters(to, from, static_cast<std::size_t>(end - from));
+        from += letters;
+        to += letters;
+        next_try = from + pause;
+        if (letters != 0) continue;
       }
       // Letters of two and of three bytes are most of what comes here; utf8_length() knows all.
       const std::size_t left = static_cast<std::size_t>(end - from);

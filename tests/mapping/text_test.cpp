@@ -11,6 +11,7 @@
 #include "protocol/mapping/dates.hpp"
 #include "protocol/mapping/json_string.hpp"
 #include "protocol/mapping/json_text.hpp"
+#include "protocol/mapping/letters.hpp"
 #include "protocol/mapping/numbers.hpp"
 #include "protocol/mapping/plain_text.hpp"
 #include "protocol/mapping/wkt.hpp"
@@ -83,6 +84,51 @@ TEST_CASE("plain bytes are copied up to the first one that is not, with vectors 
       REQUIRE(std::equal(text.begin(), first, reinterpret_cast<unsigned char*>(without.data())));
     }
   }
+}
+
+TEST_CASE("letters are copied up to a character that is not valid or needs an escape, wherever it stands in a vector") {
+  // What the rules of UTF-8 tell apart.
+  const unsigned char telling[] = {0x00, 0x1F, 0x20, 0x22, 0x5C, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2,
+                                   0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE, 0xEF, 0xF0, 0xF1, 0xF3, 0xF4, 0xF5, 0xFF};
+  const std::string letters = "\xD0\x96\xE6\x97\xA5 \xF0\x9F\x90\x98x\xC3\xA9";
+  std::string text;
+  while (text.size() < 64) text += letters;
+  const auto fits = [](const unsigned char* at, const unsigned char* end) {
+    const std::size_t length = utf8_length(at, end);
+    return length > 1 || (length == 1 && (is_plain(*at) || *at == 0x7F)) ? length : std::size_t{0};
+  };
+  const bool has_vectors = [&] {
+    std::string copy(text.size(), '\0');
+    return copy_letters(copy.data(), reinterpret_cast<const unsigned char*>(text.data()), text.size()) != 0;
+  }();
+  std::size_t wrong = 0;
+  std::vector<char> copy(text.size());
+  std::vector<unsigned char> bytes(text.begin(), text.end());
+  const auto check = [&] {
+    const std::size_t copied = copy_letters(copy.data(), bytes.data(), bytes.size());
+    std::size_t good = 0;
+    bool on_boundary = copied == 0;
+    while (const std::size_t length = fits(bytes.data() + good, bytes.data() + bytes.size())) {
+      good += length;
+      on_boundary = on_boundary || good == copied;
+    }
+    const bool right = on_boundary && (!has_vectors || copied + 19 > good) &&
+                       std::memcmp(copy.data(), bytes.data(), copied) == 0;
+    wrong += right ? 0 : 1;
+  };
+  // At the ends of two vectors, and in the middle of one.
+  for (const std::size_t place : {12, 13, 14, 15, 20, 29})
+    for (const unsigned char first : telling)
+      for (const unsigned char second : telling)
+        for (const unsigned char third : telling) {
+          const unsigned char four[] = {first, second, third, telling[(first + second + third) % std::size(telling)]};
+          bytes.assign(text.begin(), text.end());
+          std::size_t at = place;
+          while (at > 0 && (bytes[at] & 0xC0) == 0x80) --at;
+          std::copy(std::begin(four), std::end(four), bytes.begin() + static_cast<std::ptrdiff_t>(at));
+          check();
+        }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("an integer is nothing but digits behind its sign, whatever stands at which place") {
