@@ -1,6 +1,7 @@
 // Many bytes at a time while nothing needs care (plain_text.hpp, letters.hpp), one character at a time else.
 #include "protocol/mapping/json_string.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -122,8 +123,10 @@ outcome append_escaped(text_buffer& out, std::string_view text) {
   // One character with care writes at most 8 bytes, of which at most 6 count.
   constexpr std::size_t spare = plain_slack + 8;
   char* to = out.reserve(text.size() + spare);
-  // Where many letters at once were tried last without success, nothing is tried for so long.
-  constexpr std::ptrdiff_t pause = 16;
+  // Where many letters at once were tried without success, they are not for so many bytes: twice as many each time.
+  constexpr std::ptrdiff_t shortest_pause = 16;
+  constexpr std::ptrdiff_t longest_pause = 256;
+  std::ptrdiff_t pause = shortest_pause;
   const unsigned char* next_try = from;
   for (;;) {
     const std::size_t copied = copy_plain(to, from, static_cast<std::size_t>(end - from));
@@ -146,7 +149,11 @@ outcome append_escaped(text_buffer& out, std::string_view text) {
         from += letters;
         to += letters;
         next_try = from + pause;
-        if (letters != 0) continue;
+        if (letters != 0) {
+          pause = shortest_pause;
+          continue;
+        }
+        pause = std::min(2 * pause, longest_pause);
       }
       // Letters of two and of three bytes are most of what comes here; utf8_length() knows all.
       const std::size_t left = static_cast<std::size_t>(end - from);
