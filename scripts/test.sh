@@ -71,7 +71,7 @@ run_sanitized() {
     run_tests asan_unit build-asan -LE e2e -j2
     run_tests asan_e2e build-asan -L e2e -j4
   fi
-  local threaded=(stdout_writer_test mysql_session_test mysql_server_test)
+  local threaded=(sync_session_test stdout_writer_test mysql_session_test mysql_server_test)
   threaded+=(clients_grpc_test local_branch_grpc_test local_branch_stream_test)
   build_with tsan "${threaded[@]}" && run_tests tsan build-tsan -R "^($(IFS='|'; echo "${threaded[*]}"))\$"
 }

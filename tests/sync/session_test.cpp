@@ -1,6 +1,10 @@
 // The stream session: rows, cursors, where a stream ends; on scripts and on recordings of a real Vitess.
 #include <doctest/doctest.h>
 
+#include <set>
+#include <thread>
+#include <vector>
+
 #include "sync/stream_session.hpp"
 #include "tests/support/events.hpp"
 #include "tests/support/recording.hpp"
@@ -896,4 +900,38 @@ TEST_CASE("shards of a table share what was compiled, as long as their FIELD eve
   on_left.insert("t", "4", "d");
   REQUIRE(*left.give(on_left.take()) == pump_result::needs_input);
   CHECK(told(left.take_lines()) == "4=d");
+}
+
+TEST_CASE("shards of a table that are read by several threads share what was compiled") {
+  constexpr std::size_t threads = 4;
+  constexpr std::size_t rounds = 50;
+  const auto shared = std::make_shared<shared_shape>();
+  // Half of the threads know the table with another column, so that what is kept changes hands all the time.
+  std::vector<std::string> responses;
+  for (std::size_t i = 0; i < 2; ++i) {
+    event_script script("ks", "-80");
+    script.begin().field("t");
+    if (i == 1) script.last()->mutable_field_event()->mutable_fields(1)->set_name("w");
+    script.insert("t", "1", "a");
+    responses.push_back(script.take());
+  }
+  std::vector<std::set<std::string>> lines(threads);
+  std::vector<std::thread> running;
+  for (std::size_t i = 0; i < threads; ++i)
+    running.emplace_back([&, i] {
+      for (std::size_t round = 0; round < rounds; ++round) {
+        auto spec = copy_spec();
+        spec.shards = {shard_name("-80")};
+        spec.tables.front().shared = shared;
+        spec.tables.front().cursors = {{shard_name("-80"), {}}};
+        driver d(std::move(spec));
+        const auto step = d.give(responses[i % 2]);
+        lines[i].insert(step && *step == pump_result::needs_input ? d.take_lines() : "failed");
+      }
+    });
+  for (auto& thread : running) thread.join();
+  for (std::size_t i = 0; i < threads; ++i) {
+    REQUIRE(lines[i].size() == 1);
+    CHECK((lines[i].begin()->find("\"v\":\"a\"") != std::string::npos) == (i % 2 == 0));
+  }
 }
