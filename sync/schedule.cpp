@@ -174,7 +174,7 @@ void sync_schedule::confirm_ends(const std::set<shard_id>& serving) {
       session_table table = *account.table;
       const auto& since = at->second.copied_since;
       table.cursors[shard.shard] = since ? shard_cursor{{}, {}, settled->second.cdc_cursor, *since} : settled->second;
-      const std::string& name = table.shape->id.to_string();
+      const std::string name = table.shape->id.to_string();
       const failure why{error_code::shards_changed,
                         since ? "The shard " + shard.to_string() + " was replaced by others around the time when " + name +
                                     " was copied from it."
@@ -446,10 +446,17 @@ void sync_schedule::failed(task_id id, failure why, std::vector<session_table> t
   };
   // One shard of a merge that was undone stands before its journal, another behind it: alone the first one's stream
   // fails, and together it waits for the other for ever.
-  const bool stays_apart =
-      !tables.empty() && ((why.code == error_code::stream_stalled && (spec.rejoined || spec.old_shards.size() > 1)) ||
-                          (why.code == error_code::shards_changed && spec.rejoined &&
-                           accounts_[tables.front().stream].rounds >= most_rounds));
+  const auto waits_for_another = [&] {
+    const auto& stands = tables.front().cursors;
+    return why.code == error_code::stream_stalled && (spec.rejoined || !spec.old_shards.empty()) &&
+           std::count_if(spec.shards.begin(), spec.shards.end(),
+                         [&](const shard_name& shard) { return stands.count(shard) > 0; }) > 1;
+  };
+  const auto stays_refused = [&] {
+    return why.code == error_code::shards_changed && spec.rejoined &&
+           accounts_[tables.front().stream].rounds >= most_rounds;
+  };
+  const bool stays_apart = !tables.empty() && (waits_for_another() || stays_refused());
   if (stays_apart) {
     why.detail = why.message;
     why.message = "The saved positions of the keyspace " + spec.keyspace.str() +

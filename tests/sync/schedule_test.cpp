@@ -255,6 +255,14 @@ TEST_CASE("positions that lead through an undone reshard neither alone nor toget
     CHECK(verdicts(schedule) == "0- ");
     CHECK(schedule.take_failures().at(0).message.find("Re-sync data") != std::string::npos);
   }
+  SUBCASE("a stall behind the reshard is no lost position") {
+    sync_schedule schedule(plan, {});
+    const auto task = schedule.start().at(0);
+    auto tables = task.spec.tables;
+    tables[0].cursors = {{shard_name("-"), {server + "1-20", {}, 9}}};
+    schedule.failed(task.id, {error_code::stream_stalled, "It has waited.", "", std::nullopt}, tables);
+    CHECK(schedule.take_failures().at(0).message == "It has waited.");
+  }
   SUBCASE("what breaks otherwise is no lost position") {
     sync_schedule schedule(plan, {});
     end(schedule, error_code::stream_broken);
