@@ -12,9 +12,6 @@ namespace psource {
 
 namespace {
 
-// A replica may hold GTIDs of its own that it never streams; 30 s after the peek everything from before has come.
-constexpr std::int64_t replica_grace_seconds = 30;
-
 // Whoever serves at the peek has had its journal before: new shards serve only after it.
 constexpr std::int64_t journal_grace_seconds = 30;
 
@@ -46,8 +43,7 @@ session_spec call_for(const plan_input& input, stream_kind kind, const keyspace_
   spec.keyspace = keyspace;
   spec.tablet = input.config.tablets;
   spec.cells = input.config.cells;
-  if (spec.tablet != tablet_type::primary)
-    spec.stop_commit_seconds = input.peek_seconds + replica_grace_seconds;
+  spec.stop_by_commit_time(input.peek_seconds);
   return spec;
 }
 

@@ -9,9 +9,6 @@
 namespace psource {
 
 namespace {
-// As in the planner: a replica may hold GTIDs of its own that it never streams.
-constexpr std::int64_t replica_grace_seconds = 30;
-
 // Traffic is switched in steps: the shards that are listed may be the old ones for a while.
 constexpr unsigned most_rounds = 5;
 
@@ -113,7 +110,7 @@ void sync_schedule::refresh(const std::map<shard_id, gtid_set>& stops, std::int6
         call.shards = {shard};
         call.stops[shard] = stop->second;
         call.additional = true;
-        if (call.tablet != tablet_type::primary) call.stop_commit_seconds = peek_seconds + replica_grace_seconds;
+        call.stop_by_commit_time(peek_seconds);
       }
       session_table table = *account.table;
       table.cursors[shard] = cursor;

@@ -65,6 +65,12 @@ const char* to_string(stream_kind kind) {
   return "stream";
 }
 
+void session_spec::stop_by_commit_time(std::int64_t peek_seconds) {
+  // By then everything from before the peek has come.
+  constexpr std::int64_t grace_seconds = 30;
+  if (tablet != tablet_type::primary) stop_commit_seconds = peek_seconds + grace_seconds;
+}
+
 void session_spec::go_on_with(std::vector<shard_name> now) {
   const auto move = [](std::map<shard_name, gtid_set>& from, std::map<shard_name, gtid_set>& to, const shard_name& shard) {
     if (auto stop = from.extract(shard)) to.insert(std::move(stop));

@@ -113,6 +113,8 @@ struct session_spec {
   /// A further catch-up of tables that had reached their stop before: they stay complete when it is cut off.
   bool additional = false;
 
+  /// Sets stop_commit_seconds where replicas are read. `peek_seconds`: the server's time of the peek, since 1970.
+  void stop_by_commit_time(std::int64_t peek_seconds);
   /// A reshard has made these the stream's shards.
   void go_on_with(std::vector<shard_name> now);
 };
