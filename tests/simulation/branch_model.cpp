@@ -315,6 +315,11 @@ bool branch_model::alter(model_shard& shard, std::size_t table, std::int64_t sec
   return true;
 }
 
+void branch_model::alter_up_to_date(model_shard& shard, std::int64_t seconds) {
+  for (std::size_t table = 0; table < tables_.size(); ++table)
+    while (alter(shard, table, seconds)) continue;
+}
+
 model_ddl branch_model::some_ddl(std::size_t table) {
   model_ddl made;
   made.shape = shape(table, ddls_[table].size());
@@ -370,9 +375,7 @@ void branch_model::fail_over(model_shard& shard) { shard.server = new_server(); 
 void branch_model::reshard(const std::vector<model_shard*>& old, const std::vector<int>& boundaries,
                            std::int64_t seconds) {
   // Shards that become one have the same columns.
-  for (auto* shard : old)
-    for (std::size_t table = 0; table < tables_.size(); ++table)
-      while (alter(*shard, table, seconds)) continue;
+  for (auto* shard : old) alter_up_to_date(*shard, seconds);
   model_journal journal;
   for (const auto* shard : old) journal.participants.push_back(shard->name);
   int low = old.front()->low;
@@ -430,8 +433,7 @@ void branch_model::end_with_journal(model_shard& shard, model_journal journal, s
 
 // What the workflow that leads back has written to an old shard: its rows are those of the shards that replaced it.
 void branch_model::follow(model_shard& old, const std::vector<model_shard*>& from, std::int64_t seconds) {
-  for (std::size_t table = 0; table < tables_.size(); ++table)
-    while (alter(old, table, seconds)) continue;
+  alter_up_to_date(old, seconds);
   for (const auto* shard : from)
     for (const auto& [key, moments] : shard->history) {
       if (!old.holds(key.second)) continue;
@@ -464,8 +466,7 @@ void branch_model::switch_back(model_shard& old, std::int64_t seconds) {
   model_journal back;
   for (auto* shard : from) {
     back.participants.push_back(shard->name);
-    for (std::size_t table = 0; table < tables_.size(); ++table)
-      while (alter(*shard, table, seconds)) continue;
+    alter_up_to_date(*shard, seconds);
   }
   for (const auto& name : undone.participants) {
     model_shard& shard = *find(name);

@@ -248,6 +248,8 @@ class branch_model {
   static std::string shard_name_of(int low, int high);
 
  private:
+  // Every statement that its tables have not had yet happens on the shard.
+  void alter_up_to_date(model_shard& shard, std::int64_t seconds);
   bool undo_something(std::int64_t seconds);
   std::string new_server();
   void end_with_journal(model_shard& shard, model_journal journal, std::int64_t seconds);

@@ -606,7 +606,8 @@ void transcript_check::compare_with_truth() {
       for (const auto& [key, moments] : shard->history) {
         if (key.first != table || !is_selected(key.second)) continue;
         const row_moment& truth = moments.back();
-        const auto check = [&, &key = key, &moments = moments](const std::map<row_key, folded_row>& rows, const char* which, bool tolerant) {
+        const auto check = [&, &key = key, &moments = moments](const std::map<row_key, folded_row>& rows,
+                                                               const char* which, bool tolerant) {
           const auto found = rows.find(key);
           const bool has = found != rows.end() && !found->second.deleted;
           const std::string row =
