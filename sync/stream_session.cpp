@@ -42,13 +42,16 @@ result<gtid_set> position_of(const shard_progress& told) {
 }
 
 // The after image leaves columns out (binlog_row_image=NOBLOB) or gives JSON as an expression over the old value.
-bool is_incomplete(const row_change_view& change) {
-  if (!change.after.present) return false;
+bool leaves_out(const row_change_view& change) {
   for (std::int64_t i = 0; i < change.data_columns_count; ++i)
     if (!bit_is_set(change.data_columns, i)) return true;
   for (std::int64_t i = 0; i < change.json_partial_count; ++i)
     if (bit_is_set(change.json_partial_values, i)) return true;
   return false;
+}
+bool is_incomplete(const row_change_view& change) {
+  const bool may_be = (change.data_columns_count | change.json_partial_count) != 0;
+  return may_be && change.after.present && leaves_out(change);
 }
 
 }  // namespace
@@ -474,6 +477,7 @@ result<pump_result> stream_session::take_rows(batch& out) {
 
 result<pump_result> stream_session::take_changes(batch& out) {
   record_encoder& encoder = *rows_shard_->tables[rows_table_].encoder;
+  const std::size_t room = encoder.room();
   for (;;) {
     if (!has_change_ && !next_change()) {
       if (!rows_.ok())
@@ -494,9 +498,12 @@ result<pump_result> stream_session::take_changes(batch& out) {
       whole = &looked_up_[next_looked_up_];
       if (*whole) size += (*whole)->values.size();
     }
-    if (!out.lines.empty() && out.lines.size() + 2 * size + encoder.room() > out.most)
-      return pump_result::batch_full;
-    auto taken = take_change(change_, whole, out);
+    if (!out.lines.empty() && out.lines.size() + 2 * size + room > out.most) return pump_result::batch_full;
+    if (rows_cursor_ == nullptr)
+      if (auto begun = begin_records(); !begun) return fail(std::move(begun.error()));
+    const bool inserted = change_.after.present && !change_.before.present && whole == nullptr;
+    auto taken = inserted ? append(encoder, change_.after, false, event_.timestamp == 0, out)
+                          : take_change(encoder, change_, whole, out);
     if (!taken) return fail(std::move(taken.error()));
     if (whole != nullptr && ++next_looked_up_ == looked_up_.size()) lookup_answered_ = false;
     has_change_ = false;
@@ -561,6 +568,18 @@ void stream_session::complete(looked_up_rows rows) {
   lookup_answered_ = true;
 }
 
+// Before the first record of a ROW event, and of those that are alike.
+result<void> stream_session::begin_records() {
+  rows_cursor_ = &cursor_of(*rows_shard_, rows_table_);
+  if (event_.timestamp != 0) return {};
+  const slot& target = rows_shard_->tables[rows_table_];
+  if (target.snapshot_cursor == 0)
+    if (auto begun = begin_snapshot(); !begun) return begun;
+  rows_context_.cdc_cursor = std::max(target.snapshot_cursor, rows_cursor_->cdc_cursor);
+  rows_context_.updated_at_micros = target.snapshot_cursor;
+  return {};
+}
+
 // Where a copied row stands among the changes: one moment for all of a snapshot.
 result<void> stream_session::begin_snapshot() {
   const session_table& table = spec_.tables[rows_table_];
@@ -578,48 +597,40 @@ result<void> stream_session::begin_snapshot() {
   return remember_snapshot();
 }
 
-result<void> stream_session::append(const row_view& row, bool deleted, bool as_copied, batch& out) {
-  slot& target = rows_shard_->tables[rows_table_];
-  shard_cursor& cursor = *rows_cursor_;
+result<void> stream_session::append(record_encoder& encoder, const row_view& row, bool deleted, bool as_copied,
+                                    batch& out) {
   record_context& context = rows_context_;
   context.copied = as_copied;
   context.deleted = deleted;
-  if (event_.timestamp == 0) {
-    if (target.snapshot_cursor == 0)
-      if (auto begun = begin_snapshot(); !begun) return begun;
-    context.cdc_cursor = std::max(target.snapshot_cursor, cursor.cdc_cursor);
-    context.updated_at_micros = target.snapshot_cursor;
-  } else {
-    context.cdc_cursor = std::max(cursor.cdc_cursor + 1, context.updated_at_micros + (deleted ? 0 : change_offset));
-  }
+  if (event_.timestamp != 0)
+    context.cdc_cursor =
+        std::max(rows_cursor_->cdc_cursor + 1, context.updated_at_micros + (deleted ? 0 : change_offset));
   context.sequence = ++sequence_;
-  auto appended = target.encoder->append_record(out.lines, row, context);
+  auto appended = encoder.append_record(out.lines, row, context);
   if (!appended) {
     if (!appended.error().stream) appended.error().stream = spec_.tables[rows_table_].shape->id;
     return appended;
   }
-  cursor.cdc_cursor = context.cdc_cursor;
+  rows_cursor_->cdc_cursor = context.cdc_cursor;
   ++records_;
-  return {};
+  return appended;
 }
 
-result<void> stream_session::take_change(const row_change_view& change, const std::optional<looked_up_row>* whole,
-                                         batch& out) {
+result<void> stream_session::take_change(record_encoder& encoder, const row_change_view& change,
+                                         const std::optional<looked_up_row>* whole, batch& out) {
   const session_table& table = spec_.tables[rows_table_];
-  const record_encoder& encoder = *rows_shard_->tables[rows_table_].encoder;
-  if (rows_cursor_ == nullptr) rows_cursor_ = &cursor_of(*rows_shard_, rows_table_);
   const bool copied = event_.timestamp == 0;
   const bool deletes = table.deletes && encoder.delivers_deletes();
   if (change.after.present) {
     if (change.before.present && deletes && !encoder.same_key(change.before, change.after))
-      if (auto done = append(change.before, true, copied, out); !done) return done;
-    if (whole == nullptr) return append(change.after, false, copied, out);
+      if (auto done = append(encoder, change.before, true, copied, out); !done) return done;
+    if (whole == nullptr) return append(encoder, change.after, false, copied, out);
     // What was looked up has the form of a copy's values. A row that is gone by now is skipped: its delete follows.
-    if (*whole) return append((*whole)->view(), false, true, out);
+    if (*whole) return append(encoder, (*whole)->view(), false, true, out);
     return {};
   }
   if (change.before.present) {
-    if (deletes) return append(change.before, true, copied, out);
+    if (deletes) return append(encoder, change.before, true, copied, out);
     return {};
   }
   return fail(error_code::response_malformed,

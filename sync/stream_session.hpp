@@ -216,9 +216,11 @@ class stream_session {
   result<pump_result> take_rows(batch& out);
   result<pump_result> take_changes(batch& out);
   bool next_change();
+  result<void> begin_records();
   result<void> begin_snapshot();
-  result<void> append(const row_view& row, bool deleted, bool as_copied, batch& out);
-  result<void> take_change(const row_change_view& change, const std::optional<looked_up_row>* whole, batch& out);
+  result<void> append(record_encoder& encoder, const row_view& row, bool deleted, bool as_copied, batch& out);
+  result<void> take_change(record_encoder& encoder, const row_change_view& change,
+                           const std::optional<looked_up_row>* whole, batch& out);
   result<void> gather_lookup();
   void warn_of_lost_rows(const raw_event& event, batch& out);
   result<bool> take_boundary(batch& out);

@@ -194,6 +194,10 @@ struct record_encoder::impl {
 
   void append_with_care(text_buffer& line, std::size_t column, std::string_view value, bool copied);
   void make_tail(const record_context& context);
+  bool tail_holds(const record_context& context) const {
+    return context.emitted_at_ms == tail_says.emitted_at_ms && context.deleted == tail_says.deleted &&
+           context.updated_at_micros == tail_says.updated_at_micros && !tail.empty();
+  }
   void refresh_tail(const record_context& context);
   result<void> write_record(text_buffer& line, const row_view& row, const record_context& context);
   outcome append_value(text_buffer& line, const column_plan& column, std::string_view value, bool copied);
@@ -243,10 +247,7 @@ void record_encoder::impl::make_tail(const record_context& context) {
 
 /// Brings the tail up to date. Changes of the binary log differ in their cursors alone.
 void record_encoder::impl::refresh_tail(const record_context& context) {
-  const bool same = context.emitted_at_ms == tail_says.emitted_at_ms && context.deleted == tail_says.deleted &&
-                    context.updated_at_micros == tail_says.updated_at_micros && !tail.empty();
-  if (same && (!plan->cursor || context.cdc_cursor == tail_says.cdc_cursor)) return;
-  if (same) {
+  if (tail_holds(context)) {
     char number[24];
     const char* const end = std::to_chars(number, number + sizeof number, context.cdc_cursor).ptr;
     const auto size = static_cast<std::size_t>(end - number);
@@ -530,16 +531,19 @@ void record_encoder::impl::append_with_care(text_buffer& line, std::size_t colum
   changes.push_back({column, nulled});
 }
 
-result<void> record_encoder::impl::write_record(text_buffer& line, const row_view& row,
-                                                const record_context& context) {
+/// Inlined: it is most of what a copied row costs, and append_record() alone calls it.
+[[gnu::always_inline]] inline result<void> record_encoder::impl::write_record(text_buffer& line, const row_view& row,
+                                                                              const record_context& context) {
   changes.clear();
   const std::vector<column_step>& steps = plan->steps;
   value_reader values(row);
   char* to = line.reserve(plan->room() + row.values.size());
   std::memcpy(to, plan->head.data(), plan->head.size());
   to += plan->head.size();
-  const column_step* step = steps.data();
-  for (std::size_t i = 0; i < steps.size(); ++i, ++step) {
+  // Kept in registers: what is written through `to` could be anything for the compiler.
+  const column_step* const first = steps.data();
+  const column_step* const end = first + steps.size();
+  for (const column_step* step = first; step != end; ++step) {
     if (!values.next()) return malformed("has fewer values than the table has columns, or broken ones");
     if (!step->delivered) continue;
     if (step->long_name == nullptr)
@@ -554,8 +558,8 @@ result<void> record_encoder::impl::write_record(text_buffer& line, const row_vie
     }
     const std::string_view value = values.value();
     if (step->how == shortcut::integer) {
-      if (char* const end = write_integer(to, value); end != nullptr) {
-        to = end;
+      if (char* const behind = write_integer(to, value); behind != nullptr) {
+        to = behind;
         continue;
       }
     } else if (step->how == shortcut::utf8) {
@@ -568,14 +572,14 @@ result<void> record_encoder::impl::write_record(text_buffer& line, const row_vie
       }
     }
     line.finish(to);
-    append_with_care(line, i, value, context.copied);
+    append_with_care(line, static_cast<std::size_t>(step - first), value, context.copied);
     to = line.reserve(step->room + values.left());
   }
   line.finish(to);
   if (values.next() || !values.ok())
     return malformed("has more values than the table has columns, or broken ones");
 
-  refresh_tail(context);
+  if (!tail_holds(context) || (plan->cursor && context.cdc_cursor != tail_says.cdc_cursor)) refresh_tail(context);
   if (!plan->metadata && changes.empty()) {
     line.append(tail);
     return {};

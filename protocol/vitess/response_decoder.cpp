@@ -126,8 +126,14 @@ bool read_copied_row(std::string_view bytes, row_change_view& change) {
   at = row.data();
   if (!begins_with(key(1, bytes_type)) || !wire::read_bytes(at, end, lengths)) return false;
   if (!begins_with(key(2, bytes_type)) || !wire::read_bytes(at, end, values) || at != end) return false;
-  change = row_change_view{};
-  change.after = {lengths, values, true};
+  // Member by member: made anew as a whole, it would be built elsewhere and copied.
+  change.before.lengths = change.before.values = {};
+  change.before.present = false;
+  change.after.lengths = lengths;
+  change.after.values = values;
+  change.after.present = true;
+  change.data_columns = change.json_partial_values = {};
+  change.data_columns_count = change.json_partial_count = 0;
   return true;
 }
 

@@ -44,20 +44,8 @@ class value_reader {
   /// Moves to the next column; false at the end or when the bytes are malformed.
   bool next() {
     if (lengths_ == lengths_end_) return false;
-    auto byte = static_cast<unsigned char>(*lengths_);
-    std::uint64_t raw = byte;
-    ++lengths_;
-    if (byte >= 0x80) {
-      raw &= 0x7f;
-      unsigned shift = 7;
-      for (;;) {
-        if (lengths_ == lengths_end_ || shift > 63) return broken();
-        byte = static_cast<unsigned char>(*lengths_++);
-        raw |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
-        if (byte < 0x80) break;
-        shift += 7;
-      }
-    }
+    std::uint64_t raw = static_cast<unsigned char>(*lengths_++);
+    if (raw >= 0x80 && !read_rest(raw)) return broken();
     if (raw & 1) {  // negative: -1 is NULL, and Vitess's own reader takes every other negative length for NULL too
       null_ = true;
       value_ = {};
@@ -79,6 +67,17 @@ class value_reader {
   bool ok() const { return !broken_ && values_ == values_end_; }
 
  private:
+  /// The other bytes of a varint whose first one is `raw`.
+  bool read_rest(std::uint64_t& raw) {
+    raw &= 0x7f;
+    for (unsigned shift = 7; shift <= 63; shift += 7) {
+      if (lengths_ == lengths_end_) return false;
+      const auto byte = static_cast<unsigned char>(*lengths_++);
+      raw |= static_cast<std::uint64_t>(byte & 0x7f) << shift;
+      if (byte < 0x80) return true;
+    }
+    return false;
+  }
   bool broken() {
     broken_ = true;
     return false;
