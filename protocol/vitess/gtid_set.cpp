@@ -43,30 +43,32 @@ std::optional<std::uint64_t> parse_number(std::string_view text, std::uint64_t l
   return value;
 }
 
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
+// The value of each character that is a hexadecimal digit, -1 of any other.
+constexpr std::array<std::int8_t, 256> make_hex_digits() {
+  std::array<std::int8_t, 256> values{};
+  for (std::size_t c = 0; c < values.size(); ++c) values[c] = -1;
+  for (std::size_t i = 0; i < 10; ++i) values['0' + i] = static_cast<std::int8_t>(i);
+  for (std::size_t i = 0; i < 6; ++i) values['a' + i] = values['A' + i] = static_cast<std::int8_t>(10 + i);
+  return values;
 }
+constexpr std::array<std::int8_t, 256> hex_digits = make_hex_digits();
 
 bool is_dash_place(std::size_t i) { return i == 8 || i == 13 || i == 18 || i == 23; }
 
 std::optional<std::array<std::uint8_t, 16>> parse_uuid(std::string_view text) {
   if (text.size() != uuid_text_size) return std::nullopt;
   std::array<std::uint8_t, 16> uuid{};
-  std::size_t digits = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (is_dash_place(i)) {
-      if (text[i] != '-') return std::nullopt;
-      continue;
-    }
-    const int digit = hex_digit(text[i]);
-    if (digit < 0) return std::nullopt;
-    auto& byte = uuid[digits / 2];
-    byte = static_cast<std::uint8_t>(byte << 4 | digit);
-    ++digits;
+  std::size_t at = 0;
+  int all = 0;  // Negative once one character was no digit.
+  for (auto& byte : uuid) {
+    if (is_dash_place(at) && text[at++] != '-') return std::nullopt;
+    const int high = hex_digits[static_cast<unsigned char>(text[at])];
+    const int low = hex_digits[static_cast<unsigned char>(text[at + 1])];
+    all |= high | low;
+    byte = static_cast<std::uint8_t>((high & 15) << 4 | (low & 15));
+    at += 2;
   }
+  if (all < 0) return std::nullopt;
   return uuid;
 }
 
@@ -158,10 +160,26 @@ result<gtid_set> gtid_set::parse_mysql56(std::string_view text) {
     if (!interval_seen) return malformed(part, "an interval behind each tag");
     keep(current);
   }
-  // One entry per (UUID, tag), its intervals sorted and merged.
-  std::stable_sort(set.sources_.begin(), set.sources_.end(), before);
+  if (!set.is_in_order()) set.put_in_order();
+  return set;
+}
+
+// As servers write sets.
+bool gtid_set::is_in_order() const {
+  for (std::size_t i = 1; i < sources_.size(); ++i)
+    if (!before(sources_[i - 1], sources_[i])) return false;
+  return std::all_of(sources_.begin(), sources_.end(), [](const source& one) {
+    for (std::size_t i = 1; i < one.intervals.size(); ++i)
+      if (one.intervals[i].first <= one.intervals[i - 1].last + 1) return false;
+    return true;
+  });
+}
+
+// One entry per (UUID, tag), its intervals sorted and merged.
+void gtid_set::put_in_order() {
+  std::stable_sort(sources_.begin(), sources_.end(), before);
   std::vector<source> merged;
-  for (auto& from : set.sources_) {
+  for (auto& from : sources_) {
     if (merged.empty() || before(merged.back(), from)) {
       merged.push_back(std::move(from));
     } else {
@@ -182,8 +200,7 @@ result<gtid_set> gtid_set::parse_mysql56(std::string_view text) {
     }
     list.resize(kept + 1);
   }
-  set.sources_ = std::move(merged);
-  return set;
+  sources_ = std::move(merged);
 }
 
 result<gtid_set> gtid_set::parse_mariadb(std::string_view text) {

@@ -76,6 +76,8 @@ class gtid_set {
   static result<gtid_set> parse_mariadb(std::string_view text);
   static result<gtid_set> parse_filepos(std::string_view text);
   static bool before(const source& a, const source& b);
+  bool is_in_order() const;
+  void put_in_order();
   const source* find(const source& key) const;
 
   gtid_flavor flavor_ = gtid_flavor::mysql56;

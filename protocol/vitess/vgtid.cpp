@@ -1,4 +1,4 @@
-// Decoding of VGTID and FIELD events through Protobuf.
+// Decoding of VGTID and FIELD events: through Protobuf, but for the usual VGTID of a transaction.
 #include "protocol/vitess/vgtid.hpp"
 
 #include <set>
@@ -19,6 +19,42 @@ bool parse(Message& message, std::string_view bytes) {
   return message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
 }
 
+// A name or a position in ASCII, as all of them are; Protobuf knows what else a string may be.
+bool read_ascii(const char*& at, const char* end, std::string& value) {
+  std::string_view bytes;
+  if (!wire::read_bytes(at, end, bytes)) return false;
+  unsigned char all = 0;
+  for (const char c : bytes) all |= static_cast<unsigned char>(c);
+  value.assign(bytes);
+  return all < 0x80;
+}
+
+// What nearly all VGTIDs are, one for each transaction: a shard and its position, as servers write them. Nothing for any
+// other, which may be as good.
+std::optional<shard_progress> position_alone(std::string_view bytes) {
+  using wire::bytes_type;
+  using wire::key;
+  std::string keyspace;
+  std::string shard;
+  shard_progress progress;
+  const char* at = bytes.data();
+  const char* end = at + bytes.size();
+  const auto next_is = [&](int field) {
+    std::uint32_t found = 0;
+    return at != end && wire::read_key(at, end, found) && found == key(static_cast<std::uint32_t>(field), bytes_type);
+  };
+  std::string_view entry;
+  if (!next_is(binlogdata::VGtid::kShardGtidsFieldNumber) || !wire::read_bytes(at, end, entry) || at != end) return {};
+  at = entry.data();
+  end = at + entry.size();
+  if (!next_is(binlogdata::ShardGtid::kKeyspaceFieldNumber) || !read_ascii(at, end, keyspace) ||
+      !next_is(binlogdata::ShardGtid::kShardFieldNumber) || !read_ascii(at, end, shard) ||
+      !next_is(binlogdata::ShardGtid::kGtidFieldNumber) || !read_ascii(at, end, progress.gtid) || at != end)
+    return {};
+  progress.id = {keyspace_name(std::move(keyspace)), shard_name(std::move(shard))};
+  return progress;
+}
+
 }  // namespace
 
 const table_progress* shard_progress::find(const table_name& table) const {
@@ -34,10 +70,14 @@ const shard_progress* vgtid::find(const shard_id& id) const {
 }
 
 result<vgtid> parse_vgtid(std::string_view bytes) {
+  vgtid parsed;
+  if (auto alone = position_alone(bytes)) {
+    parsed.shards.push_back(std::move(*alone));
+    return parsed;
+  }
   binlogdata::VGtid message;
   if (!parse(message, bytes))
     return fail(error_code::response_malformed, "A VGTID event from the server cannot be decoded.");
-  vgtid parsed;
   parsed.shards.reserve(static_cast<std::size_t>(message.shard_gtids_size()));
   std::set<shard_id> seen;
   for (auto& entry : *message.mutable_shard_gtids()) {

@@ -1,4 +1,4 @@
-// What a VGTID and a FIELD event say, as values (decoded through Protobuf: they are rare beside rows).
+// What a VGTID and a FIELD event say, as values (decoded through Protobuf, which most of them are too rare to be slow in).
 #pragma once
 
 #include <optional>

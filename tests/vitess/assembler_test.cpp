@@ -1,5 +1,6 @@
 // The event grammar: every recording passes, and each named exception is told as the header says.
 #include <doctest/doctest.h>
+#include <google/protobuf/stubs/logging.h>
 
 #include "protocol/vitess/event_assembler.hpp"
 #include "tests/support/events.hpp"
@@ -120,4 +121,44 @@ TEST_CASE("a VGTID that names a shard twice is refused") {
   event_script script;
   script.begin().vgtid_of({{"-80", "MySQL56/x:1"}, {"-80", "MySQL56/x:2"}}).commit();
   CHECK(steps_of(assembler, script.take()) == "..BE");
+}
+
+TEST_CASE("the usual VGTID is read as Protobuf reads it, and so is whatever resembles it") {
+  // Protobuf tells of strings that are not UTF-8.
+  const auto log = google::protobuf::SetLogHandler(nullptr);
+  std::size_t read = 0;
+  std::size_t refused = 0;
+  const auto compare = [&](const std::string& bytes) {
+    binlogdata::VGtid expected;
+    const bool whole = expected.ParseFromString(bytes);
+    const auto found = psource::parse_vgtid(bytes);
+    if (!whole || expected.shard_gtids_size() != 1 || expected.shard_gtids(0).table_p_ks_size() != 0) {
+      ++refused;
+      REQUIRE((!found || whole));
+      return;
+    }
+    ++read;
+    REQUIRE(found);
+    REQUIRE(found->shards.size() == 1);
+    const auto& entry = expected.shard_gtids(0);
+    const auto& here = found->shards.front();
+    REQUIRE(here.id.keyspace.str() == entry.keyspace());
+    REQUIRE(here.id.shard.str() == entry.shard());
+    REQUIRE(here.gtid == entry.gtid());
+    REQUIRE(here.unfinished.empty());
+  };
+  const std::string usual("\x0a\x16\x0a\x02ks\x12\x03-80\x1a\x0bMySQL56/x:1", 24);
+  compare(usual);
+  REQUIRE(read == 1);
+  for (std::size_t cut = 0; cut < usual.size(); ++cut) compare(usual.substr(0, cut));
+  for (std::size_t at = 0; at < usual.size(); ++at)
+    for (unsigned value = 0; value < 256; ++value) {
+      std::string changed = usual;
+      changed[at] = static_cast<char>(value);
+      compare(changed);
+      compare(changed + usual);
+    }
+  CHECK(read > 1000);
+  CHECK(refused > 1000);
+  google::protobuf::SetLogHandler(log);
 }
