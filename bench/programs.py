@@ -207,14 +207,22 @@ def run(command, branch=None, stdout=subprocess.DEVNULL):
     )
 
 
-class LongLine(Server):
-    """A delaying proxy before a branch's VStream port."""
+class LongLine:
+    """Delaying proxies before both ports of a branch: the connector measures the line at the MySQL port."""
 
     def __init__(self, branch, round_trip_ms):
-        command = [branch.programs.build / "bin" / "delaying_proxy", "--to", branch.ports["grpc_port"]]
-        command += ["--round-trip-ms", round_trip_ms]
-        super().__init__(command)
-        self.port = self.told["port"]
+        self.round_trip_ms = round_trip_ms
+        proxy = [branch.programs.build / "bin" / "delaying_proxy", "--round-trip-ms", round_trip_ms, "--to"]
+        self.proxies = {name: Server([*proxy, branch.ports[name]]) for name in ("grpc_port", "mysql_port")}
+        self.port = self.proxies["grpc_port"].told["port"]
+        self.config = {"port": self.port, "mysql_port": self.proxies["mysql_port"].told["port"]}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for proxy in self.proxies.values():
+            proxy.__exit__(*error)
 
 
 class Reading:
@@ -339,15 +347,18 @@ class Reading:
 class Floor:
     """The transport floor of the same calls that a reading makes."""
 
-    def __init__(self, branch, starts=None, port=None):
-        """`starts`: {shard: (position, responses)} for the binary log; None for copies. `port`: not the branch's own."""
+    def __init__(self, branch, starts=None, line=None):
+        """`starts`: {shard: (position, responses)} for the binary log; None for copies. `line`: a LongLine to it."""
         self.branch = branch
         programs = branch.programs
         if starts is None:
             lines = [f"{shard}\t{table}" for table in branch.tables for shard in shard_names(branch.shards)]
         else:
             lines = [f"{shard}\t{position}\t{responses}" for shard, (position, responses) in starts.items()]
-        self.command = [programs.floor, "--port", port or branch.ports["grpc_port"], "--keyspace", KEYSPACE]
+        self.command = [programs.floor, "--port", line.port if line else branch.ports["grpc_port"]]
+        self.command += ["--keyspace", KEYSPACE]
+        if line:
+            self.command += ["--round-trip-us", line.round_trip_ms * 1000]
         self.command += ["--streams", programs.file("".join(line + "\n" for line in lines), ".streams")]
         if starts is not None:
             self.command += ["--tables", ",".join(branch.tables)]

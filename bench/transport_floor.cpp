@@ -37,10 +37,12 @@ constexpr const char* usage =
     R"(Opens the VStream calls of a read and counts what comes, decoding nothing. Prints one line of JSON.
 
   transport_floor --port PORT --keyspace NAME --streams FILE [--tables A,B] [--rows N] [--max-streams 64] [--ca FILE]
+                  [--round-trip-us 100]
 
 FILE has one call a line, its parts separated by tabs: shard, then for a copy the table's name alone, or for the binary
 log a position and the number of responses after which the call is done (heartbeats do not count).
 --tables are those of the binary log's calls. --rows only goes into the figures per row. Plain text without --ca.
+--round-trip-us is what the connector would measure at the MySQL port: its channels' windows follow from it.
 )";
 
 // A heartbeat is smaller, a transaction larger.
@@ -61,6 +63,7 @@ struct options {
   std::vector<table_name> tables;
   std::uint64_t rows = 0;
   std::size_t max_streams = 64;
+  std::chrono::microseconds round_trip{100};
 };
 
 [[noreturn]] void complain(const std::string& what) {
@@ -114,6 +117,8 @@ options parse(int argc, char** argv) {
       out.rows = to_number(value);
     } else if (flag == "--max-streams") {
       out.max_streams = static_cast<std::size_t>(to_number(value));
+    } else if (flag == "--round-trip-us") {
+      out.round_trip = std::chrono::microseconds(to_number(value));
     } else if (flag == "--ca") {
       out.connection.tls.enabled = true;
       out.connection.tls.ca_certificate = read_file(value);
@@ -256,7 +261,7 @@ int count(const options& options) {
   const auto begin = steady::now();
   const std::vector<planned_call> calls = plan(options);
   const std::size_t at_once = std::min(calls.size(), options.max_streams);
-  const channel_plan channels = plan_channels(static_cast<unsigned>(at_once));
+  const channel_plan channels = plan_channels(static_cast<unsigned>(at_once), options.round_trip);
   auto client = grpc_vstream_client::make(options.connection, channels);
   if (!client) complain(client.error().message);
 

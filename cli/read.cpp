@@ -114,7 +114,9 @@ result<prepared> prepare(inputs in, const command_options& options, const redact
     calls += names.size() * static_cast<std::size_t>(wanted);
   }
   const std::size_t streams = std::max<std::size_t>(1, std::min(calls, input.config.max_streams));
-  auto client = grpc_vstream_client::make(connection, plan_channels(static_cast<unsigned>(streams)));
+  // A MySQL port elsewhere says nothing about the line to the VStream port.
+  const auto line = connection.mysql_host == connection.host ? round_trip(**session) : std::nullopt;
+  auto client = grpc_vstream_client::make(connection, plan_channels(static_cast<unsigned>(streams), line));
   if (!client) return fail(std::move(client.error()));
   ready.client = std::move(*client);
 

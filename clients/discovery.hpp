@@ -1,8 +1,10 @@
 // What the MySQL port tells about a branch: shards, tablets, tables, columns and keys, clocks and positions.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,6 +47,10 @@ result<std::vector<table_definition>> list_tables(mysql_port& session, const key
 
 /// The server's clock in microseconds since 1970 (UTC).
 result<std::int64_t> server_clock_micros(mysql_port& session);
+
+/// How long an answer is under way: the least of up to three times that `SELECT 1` took (vtgate answers it itself; a ping
+/// might be answered by what stands before it). Nothing when it was not answered: nobody's read depends on it.
+std::optional<std::chrono::microseconds> round_trip(mysql_port& session);
 
 /// GTID sets of one MySQL server as it writes them, without line breaks.
 struct shard_gtids {

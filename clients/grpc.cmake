@@ -5,6 +5,7 @@ endif()
 
 add_library(psource_grpc_client STATIC
   ${CMAKE_CURRENT_LIST_DIR}/grpc_vstream.cpp
+  ${CMAKE_CURRENT_LIST_DIR}/grpc_window.cpp
   ${CMAKE_CURRENT_LIST_DIR}/peek.cpp
   ${CMAKE_CURRENT_LIST_DIR}/tls_material.cpp
   ${CMAKE_CURRENT_LIST_DIR}/tls_probe.cpp)

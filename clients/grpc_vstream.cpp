@@ -15,6 +15,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <cstring>
 #include <deque>
 #include <iterator>
@@ -25,6 +26,7 @@
 #include <vector>
 
 #include "clients/grpc_order.hpp"
+#include "clients/grpc_window.hpp"
 #include "clients/tls_material.hpp"
 #include "protocol/base64.hpp"
 
@@ -159,12 +161,13 @@ result<std::shared_ptr<grpc::ChannelCredentials>> credentials_of(const tls_setti
   return grpc::SslCredentials(options);
 }
 
-grpc::ChannelArguments arguments_of(const tls_settings& tls, const channel_plan& plan,
+// `window_is_set`: to plan.window, for the whole process. gRPC asks for it where it would probe.
+grpc::ChannelArguments arguments_of(const tls_settings& tls, const channel_plan& plan, bool window_is_set,
                                     const transport_limits& limits) {
   grpc::ChannelArguments args;
   // Otherwise channels with equal arguments share one connection.
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  args.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, plan.bdp_probe ? 1 : 0);
+  args.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, plan.bdp_probe || window_is_set ? 1 : 0);
   // How much one read of the socket may allocate for (see memory_settings.hpp): gRPC's own limit of 4 MiB is more memory per
   // connection, and no faster.
   args.SetInt(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, 256 * 1024);
@@ -594,13 +597,35 @@ class grpc_vstream_client::call_handle final : public vstream_call {
 // ---- The client
 // -------------------------------------------------------------------------------------------------
 
-channel_plan plan_channels(unsigned streams) {
+channel_plan plan_channels(unsigned streams, std::optional<std::chrono::microseconds> round_trip) {
   constexpr unsigned calls_per_channel = 90;
-  constexpr unsigned most_streams_with_probe = 8;
+  constexpr unsigned few_streams = 8;
+  // Twice what the fastest server sends (rows made up on the same machine), because a window is announced again only when half
+  // of it is used up.
+  constexpr std::uint64_t bytes_per_microsecond = 1500;
+  constexpr std::uint64_t most_of_all = std::uint64_t{32} << 20;
+  constexpr std::uint64_t most_of_one = std::uint64_t{16} << 20;
+  // With less, one stream is slower over TLS, and each response wakes more threads.
+  constexpr std::uint64_t least = std::uint64_t{1} << 20;
+  // Below that a window of one's own brings nothing over gRPC's.
+  constexpr std::uint64_t worth_it = std::uint64_t{128} << 10;
   const unsigned needed = streams / calls_per_channel + (streams % calls_per_channel != 0 ? 1 : 0);
   channel_plan plan;
   plan.channels = std::max({1U, needed, std::min(streams, 4U)});
-  plan.bdp_probe = streams <= most_streams_with_probe;
+  plan.bdp_probe = streams <= few_streams;
+  if (!round_trip) {
+    return plan;
+  }
+  // An hour is longer than any line; more could overflow.
+  const auto microseconds =
+      std::clamp<std::int64_t>(round_trip->count(), 0, std::int64_t{3'600'000'000});
+  const std::uint64_t line = static_cast<std::uint64_t>(microseconds) * bytes_per_microsecond / plan.channels;
+  const std::uint64_t window = std::min({line, most_of_all / std::max(1U, streams), most_of_one});
+  if (streams <= few_streams) {
+    plan.window = static_cast<std::size_t>(std::max(window, least));
+  } else if (window >= worth_it) {
+    plan.window = static_cast<std::size_t>(window);
+  }
   return plan;
 }
 
@@ -621,7 +646,8 @@ result<std::shared_ptr<grpc_vstream_client>> grpc_vstream_client::make(const con
     return fail(credentials.error());
   }
   auto made = std::make_shared<hub>(*std::move(target), *std::move(credentials),
-                                    arguments_of(settings.tls, plan, limits), *std::move(metadata),
+                                    arguments_of(settings.tls, plan, set_grpc_window(plan.window), limits),
+                                    *std::move(metadata),
                                     plan.channels, limits);
   return std::shared_ptr<grpc_vstream_client>(new grpc_vstream_client(std::move(made)));
 }

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,17 +16,23 @@
 
 namespace psource {
 
-/// How many connections to open, and whether gRPC may widen its windows by measuring the line.
+/// How many connections to open, and how much may be under way on each.
 struct channel_plan {
   unsigned channels = 1;
-  /// With many stopped streams the measured windows take gigabytes; with few, a long line needs them.
+  /// gRPC may widen its windows by measuring the line, where `window` is 0 or cannot be had. With many stopped streams the
+  /// measured windows take gigabytes; with few, a long line needs them.
   bool bdp_probe = true;
+  /// Bytes that the server may send on each connection, and on each stream of it, beyond what is being read; 0 = gRPC decides.
+  /// gRPC holds twice as much of a stream that nobody takes from.
+  std::size_t window = 0;
 };
 
 /// The plan for so many streams at once: max(ceil(streams / 90), min(streams, 4)) channels, at least one,
-/// because servers allow about 100 calls per connection and say nothing when more wait; probing up to 8
-/// streams. Pure.
-channel_plan plan_channels(unsigned streams);
+/// because servers allow about 100 calls per connection and say nothing when more wait. Where the time of a round trip is
+/// known, windows follow from it: what the line can hold, but for all streams together 32 MiB at most, and at least 1 MiB up
+/// to 8 streams. Where it is not, gRPC probes up to 8 streams. With more, a window that is not larger than gRPC's own of
+/// 64 KiB by far is left to it. Pure.
+channel_plan plan_channels(unsigned streams, std::optional<std::chrono::microseconds> round_trip = std::nullopt);
 
 /// Bounds of a call, and of what all calls of a client read ahead.
 struct transport_limits {
@@ -45,7 +52,8 @@ struct transport_limits {
 class grpc_vstream_client final : public vstream_client {
  public:
   /// Connects to nothing yet: the first call does. Errors: config_invalid (host, credentials that cannot be
-  /// sent, PEM texts), tls_failed (no root certificates on this system).
+  /// sent, PEM texts), tls_failed (no root certificates on this system). The plan's window counts for the whole process
+  /// (gRPC has it so): no other client with a window may be connected.
   static result<std::shared_ptr<grpc_vstream_client>> make(const connection_settings& settings,
                                                            channel_plan plan, transport_limits limits = {});
   /// Cancels what still runs and waits for its end.

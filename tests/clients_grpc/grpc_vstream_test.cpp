@@ -81,6 +81,36 @@ TEST_CASE("channel plans") {
   CHECK(plan_channels(0xffffffff).channels == 47721859);
   CHECK(plan_channels(8).bdp_probe);
   CHECK_FALSE(plan_channels(9).bdp_probe);
+  CHECK(plan_channels(1).window == 0);
+  CHECK(plan_channels(64).window == 0);
+}
+
+TEST_CASE("windows follow from the length of the line") {
+  constexpr std::size_t kib = 1024;
+  constexpr std::size_t mib = 1024 * kib;
+  // Next door: one size up to 8 streams, then gRPC's own.
+  for (const auto near : {-1us, 0us, 100us}) {
+    CHECK(plan_channels(1, near).window == mib);
+    CHECK(plan_channels(8, near).window == mib);
+    CHECK(plan_channels(9, near).window == 0);
+    CHECK(plan_channels(64, near).window == 0);
+    CHECK(plan_channels(64, near).channels == 4);
+  }
+  CHECK(plan_channels(1, 3ms).window == 4'500'000);
+  CHECK(plan_channels(4, 10ms).window == 3'750'000);
+  // Far away: as much as may wait in all.
+  for (const auto far : std::initializer_list<std::chrono::microseconds>{30ms, 300ms, 1h, 1000h}) {
+    CHECK(plan_channels(1, far).window == 16 * mib);
+    CHECK(plan_channels(4, far).window == 8 * mib);
+    CHECK(plan_channels(8, far).window == 4 * mib);
+    CHECK(plan_channels(64, far).window == 512 * kib);
+    CHECK(plan_channels(256, far).window == 128 * kib);
+    CHECK(plan_channels(257, far).window == 0);
+    CHECK(plan_channels(0xffffffff, far).window == 0);
+  }
+  CHECK(plan_channels(64, 1ms).window == 375'000);
+  CHECK(plan_channels(64, 300us).window == 0);
+  CHECK_FALSE(plan_channels(64, 30ms).bdp_probe);
 }
 
 TEST_CASE("responses arrive in order, byte for byte, and the status with its text ends the call") {
@@ -158,6 +188,34 @@ TEST_CASE("a call that is not taken from holds back the server") {
   }
   CHECK(taken == count);
   CHECK(most_held <= bound);
+  CHECK(client->held_bytes() == 0);
+}
+
+TEST_CASE("a call that is not taken from holds no more than twice its window beside what was read ahead") {
+  constexpr std::size_t size = 20'000;
+  constexpr std::size_t count = 2'000;
+  // gRPC by itself would hold 200 KiB, or 5 MiB and soon 9 where it probes.
+  constexpr std::size_t window = 1024 * 1024;
+  // What was read ahead, and what the server's side of the transport takes without sending it.
+  constexpr std::size_t beside = 64 * 1024 + 64 * 1024 + 2 * size;
+  scripted_server server([&](const seen_call& seen) {
+    return seen.request == "big" ? call_script{{std::string(size, 'x')}, count, grpc::Status::OK}
+                                 : call_script{{"pong"}, 1, grpc::Status::OK};
+  });
+  // Whether gRPC would probe or not.
+  bool probe = true;
+  SUBCASE("with few streams") {}
+  SUBCASE("with many streams") { probe = false; }
+  auto client = client_of(server.settings(), {1, probe, window});
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({"big"}, listener);
+  CHECK(server.wait_until([](const auto& n) { return n.accepted * size >= window; }));
+  std::size_t pings = 0;
+  for (; pings < 50; ++pings) {
+    ping(*client);
+  }
+  CHECK((server.now().accepted - pings) * size <= 2 * window + beside);
+  CHECK(take_all(*call, *listener).size() == count);
   CHECK(client->held_bytes() == 0);
 }
 

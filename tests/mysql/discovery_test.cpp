@@ -338,6 +338,17 @@ TEST_CASE("the server's clock") {
   CHECK_FALSE(server_clock_micros(port).has_value());
 }
 
+TEST_CASE("a round trip is timed by answers, and is not known without one") {
+  scripted_port port;
+  const auto answer = table_of(1, {{"1"}});
+  const result<mysql_rows> refused = fail(error_code::query_failed, "…", "1105: no");
+  port.answers["SELECT 1"] = {answer, answer, answer, refused, answer, refused};
+  REQUIRE(round_trip(port).has_value());
+  CHECK(port.asked.size() == 3);
+  CHECK_FALSE(round_trip(port).has_value());
+  CHECK_FALSE(round_trip(port).has_value());
+}
+
 TEST_CASE("positions are asked of the shard's tablet, and the session leaves the shard again") {
   const shard_id shard{keyspace_name("ks"), shard_name("-80")};
   const std::string question = "SELECT @@global.gtid_purged, @@global.gtid_executed";
