@@ -200,20 +200,35 @@ void coordinator_state::plan_unplanned(const std::map<shard_id, gtid_set>& stops
 void coordinator_state::start_tasks() {
   inquire_if_due();
   if (!finishing) {
-    for (auto& task : schedule->start(asking != inquiry::before_copies)) {
-      auto figures = parts.counters->streams.add(shard_id{task.spec.keyspace, task.spec.shards.front()}.to_string());
-      auto spec = std::make_shared<session_spec>(std::move(task.spec));
-      auto reader = self->spawn<caf::monitored>(stream_reader, task.id, std::move(spec), parts.clock, parts.client,
-                                                parts.questions, parts.readers, std::move(figures), out,
-                                                coordinator_actor(self));
-      readers[task.id] = std::move(reader);
-    }
+    for (auto& task : schedule->start(asking != inquiry::before_copies)) give_to_reader(std::move(task));
   }
+  for (const auto& reader : resting) self->send(reader, stop_atom::value);
+  resting.clear();
   parts.counters->running = schedule->running();
   parts.counters->waiting = schedule->waiting();
   parts.counters->done = schedule->done();
   tell_results();
   finish_if_idle();
+}
+
+// A reader that has just ended another stream takes the next one: a new actor, and the end of the old one, cost more than
+// a short stream.
+void coordinator_state::give_to_reader(scheduled_task&& task) {
+  auto figures = parts.counters->streams.add(shard_id{task.spec.keyspace, task.spec.shards.front()}.to_string());
+  auto given = std::make_shared<reader_task>(reader_task{task.id, std::move(task.spec), std::move(figures)});
+  stream_reader_actor& reader = readers[task.id];
+  if (resting.empty()) {
+    reader = self->spawn<caf::monitored>(stream_reader, std::move(given), parts.clock, parts.client, parts.questions,
+                                         parts.readers, out, coordinator_actor(self));
+    return;
+  }
+  reader = std::move(resting.back());
+  resting.pop_back();
+  self->send(reader, task_atom::value, std::move(given));
+}
+
+void coordinator_state::rest(task_id id) {
+  if (auto reader = readers.extract(id)) resting.push_back(std::move(reader.mapped()));
 }
 
 void coordinator_state::tell_results() {
@@ -232,13 +247,13 @@ void coordinator_state::finish_if_idle() {
 }
 
 void coordinator_state::task_done(task_id id, tables_ptr tables) {
-  readers.erase(id);
+  rest(id);
   schedule->finished(id, std::move(*tables));
   start_tasks();
 }
 
 void coordinator_state::task_failed(task_id id, const failure& why, tables_ptr tables) {
-  readers.erase(id);
+  rest(id);
   schedule->failed(id, why, std::move(*tables));
   start_tasks();
 }
@@ -251,12 +266,14 @@ void coordinator_state::task_stopped(task_id id) {
 
 void coordinator_state::reader_is_gone(const caf::actor_addr& who) {
   // A reader that ended in order is forgotten by now; one that is still listed died of a fault of this program.
-  for (const auto& [id, reader] : readers) {
+  for (const auto& [task, reader] : readers) {
     if (reader.address() != who) continue;
+    const task_id id = task;
+    readers.erase(id);
     const failure why{error_code::internal, "A stream reader ended unexpectedly.", {}, std::nullopt};
-    const auto task = schedule->running_tasks().find(id);
+    const auto running = schedule->running_tasks().find(id);
     auto tables = std::make_shared<std::vector<session_table>>();
-    if (task != schedule->running_tasks().end()) *tables = task->second.tables;
+    if (running != schedule->running_tasks().end()) *tables = running->second.tables;
     task_failed(id, why, std::move(tables));
     return;
   }

@@ -71,7 +71,10 @@ struct coordinator_state {
   engine_parts parts;
   std::unique_ptr<sync_schedule> schedule;
   emitter_actor out;
+  /// Those that read.
   std::map<task_id, stream_reader_actor> readers;
+  /// Those whose streams have ended, until start_tasks() has a new one for them or lets them go.
+  std::vector<stream_reader_actor> resting;
   run_outcome outcome;
   bool finishing = false;
   bool over = false;
@@ -99,6 +102,8 @@ struct coordinator_state {
 
  private:
   void stop_readers();
+  void give_to_reader(scheduled_task&& task);
+  void rest(task_id id);
   void tell_results();
   void say(log_level level, const std::string& text);
   bool is_older(steady_time moment, std::chrono::milliseconds age) const;

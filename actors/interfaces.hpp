@@ -1,6 +1,6 @@
 // All typed actors of the engine and every message between them. Read this first.
 //
-//   coordinator ──spawns──▶ stream_reader ──batch──▶ emitter ──bytes──▶ output (a thread that writes standard output)
+//   coordinator ───task───▶ stream_reader ──batch──▶ emitter ──bytes──▶ output (a thread that writes standard output)
 //        ▲  ▲ done, failed ────┘  ▲ batch back ─────────┘ ▲ written ──────────┘
 //        │  └ all written ────────────────────────────────┘
 //        └ signal, output failed
@@ -29,16 +29,20 @@
 
 namespace psource {
 
+struct reader_task;
+
 // Payloads travel as shared pointers: CAF copies a message's parts, and these are large or not copyable for free.
 using batch_ptr = std::shared_ptr<batch>;
 using failure_ptr = std::shared_ptr<const failure>;
 using stream_end_ptr = std::shared_ptr<const stream_end>;
 using tables_ptr = std::shared_ptr<std::vector<session_table>>;
+using reader_task_ptr = std::shared_ptr<reader_task>;
 using rows_answer_ptr = std::shared_ptr<result<looked_up_rows>>;
 using stops_answer_ptr = std::shared_ptr<const result<std::map<shard_id, gtid_set>>>;
 using serving_answer_ptr = std::shared_ptr<const result<std::vector<shard_id>>>;
 using positions_answer_ptr = std::shared_ptr<const result<server_positions>>;
 
+using task_atom = caf::atom_constant<caf::atom("task")>;
 using start_atom = caf::atom_constant<caf::atom("start")>;
 using ready_atom = caf::atom_constant<caf::atom("ready")>;
 using ended_atom = caf::atom_constant<caf::atom("ended")>;
@@ -63,8 +67,10 @@ using positions_atom = caf::atom_constant<caf::atom("positions")>;
 using plan_atom = caf::atom_constant<caf::atom("plan")>;
 using report_atom = caf::atom_constant<caf::atom("report")>;
 
-/// The STREAM READER actor interface: one VStream call, across its reconnects.
+/// The STREAM READER actor interface: one VStream call after another, each across its reconnects.
 using stream_reader_actor = caf::typed_actor<
+    // From the coordinator, after `done` or `failed`: the next stream.
+    caf::reacts_to<task_atom, reader_task_ptr>,
     // INTERNAL: opens the call, the first time or again after a delay; the number is the attempt it belongs to.
     caf::reacts_to<retry_atom, std::uint64_t>,
     // From the transport: responses of this attempt can be taken.
@@ -80,7 +86,7 @@ using stream_reader_actor = caf::typed_actor<
     // From the coordinator, every few seconds: look whether the stream has stalled. A timer of its own would wake the
     // clock's thread for each of thousands of calls.
     caf::reacts_to<watch_atom>,
-    // From the coordinator: hand over what is complete and end.
+    // From the coordinator: hand over what is complete and end; after `done` or `failed`: there is no further stream.
     caf::reacts_to<stop_atom>>;
 
 /// The EMITTER actor interface: the one place that decides what standard output says, in which order.
@@ -142,6 +148,7 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::batch_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::failure_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::stream_end_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::tables_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::reader_task_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::rows_answer_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::positions_answer_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::stops_answer_ptr)

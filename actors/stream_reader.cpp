@@ -15,26 +15,46 @@ namespace psource {
 
 namespace {
 
-// Turns the transport's calls into messages. Holds the actor weakly enough: a message to an actor that is gone is
-// dropped, and the listener goes with its call.
+// Turns the transport's calls into messages, for as long as the reader listens. Holds the actor weakly enough: a message to
+// an actor that is gone is dropped, and the listener goes with its call.
 class reader_listener final : public vstream_listener {
  public:
-  reader_listener(stream_reader_actor reader, std::uint64_t attempt) : reader_(std::move(reader)), attempt_(attempt) {}
+  reader_listener(stream_reader_actor reader, std::uint64_t attempt, std::shared_ptr<const std::atomic<bool>> listening)
+      : reader_(std::move(reader)), attempt_(attempt), listening_(std::move(listening)) {}
 
-  void on_ready() override { caf::anon_send(reader_, ready_atom::value, attempt_); }
+  void on_ready() override {
+    if (*listening_) caf::anon_send(reader_, ready_atom::value, attempt_);
+  }
   void on_end(stream_end end) override {
-    caf::anon_send(reader_, ended_atom::value, attempt_, std::make_shared<const stream_end>(std::move(end)));
+    if (*listening_)
+      caf::anon_send(reader_, ended_atom::value, attempt_, std::make_shared<const stream_end>(std::move(end)));
   }
 
  private:
   stream_reader_actor reader_;
   std::uint64_t attempt_;
+  std::shared_ptr<const std::atomic<bool>> listening_;
 };
 
 }  // namespace
 
 std::chrono::steady_clock::time_point stream_reader_state::now() const {
   return self->home_system().clock().now();
+}
+
+void stream_reader_state::begin(reader_task&& task) {
+  id = task.id;
+  session = std::make_unique<stream_session>(std::move(task.spec), clock);
+  if (current) current->clear();
+  figures = std::move(task.figures);
+  // What earlier calls still have to say is not meant for this one.
+  ++attempt;
+  failures = 0;
+  advances_at_failure = 0;
+  pending_end.reset();
+  progress_seen = 0;
+  verdict.reset();
+  over = false;
 }
 
 void stream_reader_state::open() {
@@ -50,8 +70,15 @@ void stream_reader_state::open() {
     give_up(request.error());
     return;
   }
-  auto listener = std::make_shared<reader_listener>(stream_reader_actor(self), attempt);
+  listening = std::make_shared<std::atomic<bool>>(true);
+  auto listener = std::make_shared<reader_listener>(stream_reader_actor(self), attempt, listening);
   call = client->open(vstream_request{std::move(*request)}, std::move(listener));
+}
+
+void stream_reader_state::drop_call() {
+  if (!call) return;
+  *listening = false;
+  call.reset();
 }
 
 bool stream_reader_state::have_buffer() {
@@ -131,13 +158,6 @@ void stream_reader_state::run() {
 
 void stream_reader_state::take_back(batch_ptr written) {
   --in_flight;
-  if (over) {
-    if (concluding && in_flight == 0) {
-      concluding = false;
-      tell_verdict();
-    }
-    return;
-  }
   written->clear();
   // One record may have made it much larger than the others; that memory is not kept.
   if (written->lines.capacity() > 2 * settings.batch_size) {
@@ -145,7 +165,12 @@ void stream_reader_state::take_back(batch_ptr written) {
     written->lines.reserve(settings.batch_size + batch::slack);
   }
   free.push_back(std::move(written));
-  run();
+  if (!over) {
+    run();
+  } else if (concluding && in_flight == 0) {
+    concluding = false;
+    tell_verdict();
+  }
 }
 
 void stream_reader_state::look_up() {
@@ -268,7 +293,7 @@ void stream_reader_state::attempt_failed(const failure& why) {
   // What is decoded counts as delivered from here on: the next attempt, or whoever takes the tables over, starts behind it.
   session->abandon_attempt();
   hand_over();
-  call.reset();
+  drop_call();
   pending_end.reset();
   ++attempt;
   if (session->advances() != advances_at_failure) failures = 0;
@@ -331,10 +356,6 @@ void stream_reader_state::watch() {
   }
 }
 
-tables_ptr stream_reader_state::tables() const {
-  return std::make_shared<std::vector<session_table>>(session->tables());
-}
-
 void stream_reader_state::succeed() { conclude(); }
 
 void stream_reader_state::give_up(const failure& why) {
@@ -344,7 +365,7 @@ void stream_reader_state::give_up(const failure& why) {
 
 void stream_reader_state::conclude() {
   over = true;
-  call.reset();
+  drop_call();
   // Once told, the coordinator starts another stream. If it were told earlier, a slow standard output would gather the
   // last batches of any number of streams.
   concluding = in_flight > 0;
@@ -352,48 +373,50 @@ void stream_reader_state::conclude() {
 }
 
 void stream_reader_state::tell_verdict() {
+  auto tables = std::make_shared<std::vector<session_table>>(session->tables());
+  // The progress report counts streams as running for as long as their figures are held.
+  figures.reset();
   if (verdict)
-    self->send(coordinator, failed_atom::value, id, verdict, tables());
+    self->send(coordinator, failed_atom::value, id, verdict, std::move(tables));
   else
-    self->send(coordinator, done_atom::value, id, tables());
-  self->quit();
+    self->send(coordinator, done_atom::value, id, std::move(tables));
 }
 
 void stream_reader_state::stop() {
-  // Standard output may never take what is in flight.
-  if (std::exchange(concluding, false)) {
+  if (!over) {
+    over = true;
+    session->abandon_attempt();
+    drop_call();
+    hand_over();
+    self->send(coordinator, stopped_atom::value, id);
+  } else if (std::exchange(concluding, false)) {
+    // Standard output may never take what is in flight.
     tell_verdict();
-    return;
   }
-  if (over) return;
-  over = true;
-  session->abandon_attempt();
-  call.reset();
-  hand_over();
-  self->send(coordinator, stopped_atom::value, id);
   self->quit();
 }
 
 stream_reader_actor::behavior_type stream_reader(stream_reader_actor::stateful_pointer<stream_reader_state> self,
-                                                 task_id id, std::shared_ptr<session_spec> spec,
-                                                 std::shared_ptr<const sync_clock> clock,
+                                                 reader_task_ptr first, std::shared_ptr<const sync_clock> clock,
                                                  std::shared_ptr<vstream_client> client,
                                                  std::shared_ptr<branch_questions> questions, reader_settings settings,
-                                                 std::shared_ptr<stream_progress> figures, emitter_actor emitter,
-                                                 coordinator_actor coordinator) {
+                                                 emitter_actor emitter, coordinator_actor coordinator) {
   auto& state = self->state;
-  state.id = id;
-  state.session = std::make_unique<stream_session>(std::move(*spec), std::move(clock));
+  state.clock = std::move(clock);
   state.client = std::move(client);
   state.questions = std::move(questions);
   state.settings = settings;
-  state.figures = std::move(figures);
   state.emitter = std::move(emitter);
   state.coordinator = std::move(coordinator);
-  state.random.seed(static_cast<std::minstd_rand::result_type>(settings.seed + id + 1));
+  state.random.seed(static_cast<std::minstd_rand::result_type>(settings.seed + first->id + 1));
+  state.begin(std::move(*first));
   self->set_default_handler(caf::drop);
   self->send(stream_reader_actor(self), retry_atom::value, state.attempt);
   return {
+      [self](task_atom, const reader_task_ptr& next) {
+        self->state.begin(std::move(*next));
+        self->state.open();
+      },
       [self](retry_atom, std::uint64_t attempt) {
         if (attempt == self->state.attempt && !self->state.over) self->state.open();
       },

@@ -1,6 +1,8 @@
-// The STREAM READER: drives one stream session over one VStream call, reconnecting from its last complete cursors.
+// The STREAM READER: drives one stream session after another, each over one VStream call, reconnecting from its last
+// complete cursors.
 #pragma once
 
+#include <atomic>
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 #include <chrono>
@@ -36,6 +38,13 @@ struct reader_settings {
   std::uint64_t seed = 0;
 };
 
+/// One stream to read.
+struct reader_task {
+  task_id id = 0;
+  session_spec spec;
+  std::shared_ptr<stream_progress> figures;
+};
+
 struct stream_reader_state {
   static inline const char* name = "stream_reader";
 
@@ -45,6 +54,7 @@ struct stream_reader_state {
   stream_reader_actor::pointer self;
   task_id id = 0;
   std::unique_ptr<stream_session> session;
+  std::shared_ptr<const sync_clock> clock;
   std::shared_ptr<vstream_client> client;
   /// May be empty: then nothing can be asked.
   std::shared_ptr<branch_questions> questions;
@@ -55,6 +65,8 @@ struct stream_reader_state {
 
   /// The running call; none while waiting for a retry.
   std::unique_ptr<vstream_call> call;
+  /// False once the running call was dropped: nobody has to be woken for what it still has to say.
+  std::shared_ptr<std::atomic<bool>> listening;
   /// Counts attempts, so that what an earlier call still has to say is not mistaken for this one's.
   std::uint64_t attempt = 0;
   /// Failures since a cursor moved.
@@ -82,6 +94,7 @@ struct stream_reader_state {
   std::uint64_t advances_at_open = 0;
   /// Waiting for the emitter to give a buffer back: the server is not to blame for the silence.
   bool blocked = false;
+  /// Nothing more is to be read for this task.
   bool over = false;
   /// Over, and waiting for the last batches to be written before the coordinator is told.
   bool concluding = false;
@@ -96,6 +109,8 @@ struct stream_reader_state {
 
   static constexpr std::size_t window = 2;
 
+  /// Takes up a task, its call not opened yet. Only at the start, or when the last one was told.
+  void begin(reader_task&& task);
   /// Opens the call for the current attempt.
   void open();
   /// Reads, decodes and hands over until input or buffers run out.
@@ -114,22 +129,20 @@ struct stream_reader_state {
   bool is_suspect(std::chrono::steady_clock::time_point time) const;
   void suspect();
   bool have_buffer();
+  void drop_call();
   void succeed();
   void give_up(const failure& why);
   void conclude();
   void tell_verdict();
-  tables_ptr tables() const;
   std::chrono::steady_clock::time_point now() const;
 };
 
-/// Spawned by the coordinator with the session of a task; quits after it told the coordinator `done`, `failed` or
-/// `stopped`, exactly one of them, once.
+/// Spawned by the coordinator with its first task. Tells the coordinator `done`, `failed` or `stopped` for each task, exactly
+/// one of them, once; then waits for the next one, or to be stopped. Quits when it is stopped.
 stream_reader_actor::behavior_type stream_reader(stream_reader_actor::stateful_pointer<stream_reader_state> self,
-                                                 task_id id, std::shared_ptr<session_spec> spec,
-                                                 std::shared_ptr<const sync_clock> clock,
+                                                 reader_task_ptr first, std::shared_ptr<const sync_clock> clock,
                                                  std::shared_ptr<vstream_client> client,
                                                  std::shared_ptr<branch_questions> questions, reader_settings settings,
-                                                 std::shared_ptr<stream_progress> figures, emitter_actor emitter,
-                                                 coordinator_actor coordinator);
+                                                 emitter_actor emitter, coordinator_actor coordinator);
 
 }  // namespace psource

@@ -494,6 +494,20 @@ TEST_CASE("a transaction that breaks its stream each time is given up") {
   s.truth();
 }
 
+TEST_CASE("a reader that takes one stream after another has all retries for each") {
+  scene s({{"t0", true}, {"t1", true}, {"t2", true}, {"t3", true}});
+  for (std::size_t table = 0; table < 4; ++table) s.branch.fill(table, 1);
+  s.settings.config.max_streams = 1;
+  s.settings.config.max_retries = 1;
+  s.settings.on_call = [](engine_run& run, served_call& call) {
+    if (run.calls() % 2 == 1) call.end(14, "connection reset by peer");
+  };
+  s.read();
+  CHECK(s.report.calls.size() == 8);
+  CHECK(s.check.all_complete());
+  s.truth();
+}
+
 TEST_CASE("a reshard while catching up moves the cursors to the new shards") {
   scene s({{"t0", true}, {"t1", true}}, {0x80});
   for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id), s.branch.fill(1, id);
