@@ -359,7 +359,7 @@ class Floor:
         self.command += ["--keyspace", KEYSPACE]
         if line:
             self.command += ["--round-trip-us", line.round_trip_ms * 1000]
-        self.command += ["--streams", programs.file("".join(line + "\n" for line in lines), ".streams")]
+        self.command += ["--streams", programs.file("".join(call + "\n" for call in lines), ".streams")]
         if starts is not None:
             self.command += ["--tables", ",".join(branch.tables)]
         if branch.tls:

@@ -645,9 +645,9 @@ result<std::shared_ptr<grpc_vstream_client>> grpc_vstream_client::make(const con
   if (!credentials) {
     return fail(credentials.error());
   }
+  const bool window_is_set = set_grpc_window(plan.window);
   auto made = std::make_shared<hub>(*std::move(target), *std::move(credentials),
-                                    arguments_of(settings.tls, plan, set_grpc_window(plan.window), limits),
-                                    *std::move(metadata),
+                                    arguments_of(settings.tls, plan, window_is_set, limits), *std::move(metadata),
                                     plan.channels, limits);
   return std::shared_ptr<grpc_vstream_client>(new grpc_vstream_client(std::move(made)));
 }

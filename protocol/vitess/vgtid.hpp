@@ -1,4 +1,4 @@
-// What a VGTID and a FIELD event say, as values (decoded through Protobuf, which most of them are too rare to be slow in).
+// What a VGTID and a FIELD event say, as values (decoded through Protobuf, except for the usual VGTID of a transaction).
 #pragma once
 
 #include <optional>
