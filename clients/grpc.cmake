@@ -4,6 +4,7 @@ if(NOT TARGET psource_vstream_request)
 endif()
 
 add_library(psource_grpc_client STATIC
+  ${CMAKE_CURRENT_LIST_DIR}/grpc_channel.cpp
   ${CMAKE_CURRENT_LIST_DIR}/grpc_vstream.cpp
   ${CMAKE_CURRENT_LIST_DIR}/grpc_window.cpp
   ${CMAKE_CURRENT_LIST_DIR}/peek.cpp

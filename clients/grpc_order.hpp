@@ -14,16 +14,16 @@
 
 namespace psource {
 
-/// Call right before what gRPC answers with a reaction: StartCall, StartRead, StartWrite, Finish; and where a reaction touches
-/// the call for the last time. `step` is any address that names the step: the buffer that is read or written, or the call for
-/// its end. On the thread that takes the step.
+/// Call right before what gRPC answers with a reaction or through a queue: StartCall, StartRead, Read, Finish and their like; and
+/// where a reaction touches the call for the last time. `step` is any address that names the step: what comes back from the
+/// queue, the buffer that is read or written, or the call for its end. On the thread that takes the step.
 inline void hand_to_grpc([[maybe_unused]] void* step) {
 #ifdef PSOURCE_THREAD_SANITIZER
   __tsan_release(step);
 #endif
 }
 
-/// Call first in the reaction that gRPC runs after the step: all that was done before hand_to_grpc(step) happened before.
+/// Call first in what gRPC runs after the step: all that was done before hand_to_grpc(step) happened before.
 /// On the thread of the reaction.
 inline void take_from_grpc([[maybe_unused]] void* step) {
 #ifdef PSOURCE_THREAD_SANITIZER

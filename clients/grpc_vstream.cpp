@@ -1,15 +1,12 @@
-// VStream calls over gRPC: channels, calls, and the rules of gRPC's callback API in one place.
+// VStream calls over gRPC: channels, calls, and the rules of gRPC's completion queues in one place.
 #include "clients/grpc_vstream.hpp"
 
-#include <grpc/grpc.h>
 #include <grpc/support/log.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
-#include <grpcpp/create_channel.h>
+#include <grpcpp/completion_queue.h>
 #include <grpcpp/generic/generic_stub.h>
-#include <grpcpp/security/credentials.h>
 #include <grpcpp/support/byte_buffer.h>
-#include <grpcpp/support/channel_arguments.h>
 
 #include <algorithm>
 #include <atomic>
@@ -22,22 +19,15 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "clients/grpc_channel.hpp"
 #include "clients/grpc_order.hpp"
-#include "clients/grpc_window.hpp"
-#include "clients/tls_material.hpp"
-#include "protocol/base64.hpp"
-
-#ifndef PSOURCE_VERSION
-#define PSOURCE_VERSION "0"
-#endif
 
 namespace psource {
 namespace {
-
-constexpr char vstream_method[] = "/vtgateservice.Vitess/VStream";
 
 // What a response costs beside its bytes. Counted too, or empty responses could pile up without end.
 constexpr std::size_t response_overhead = 128;
@@ -85,114 +75,6 @@ void take_over_grpc_log() {
   std::call_once(once, [] { gpr_set_log_function(receive_log_line); });
 }
 
-// ---- Settings -> gRPC
-// -------------------------------------------------------------------------------------------
-
-using metadata_list = std::vector<std::pair<std::string, std::string>>;
-
-// gRPC ends the process when metadata holds a byte that HTTP/2 does not allow: refuse such values here.
-bool can_be_header(const std::string& value) {
-  return std::all_of(value.begin(), value.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
-}
-
-result<metadata_list> authentication_metadata(const connection_settings& settings) {
-  metadata_list metadata;
-  if (settings.username.empty()) {
-    return metadata;
-  }
-  switch (settings.auth) {
-    case grpc_auth::none:
-      break;
-    case grpc_auth::basic_header:
-      if (settings.username.find(':') != std::string::npos) {
-        return fail(error_code::config_invalid,
-                    "username must not contain a colon: the server would cut it there.");
-      }
-      metadata.emplace_back("authorization", "Basic ");
-      append_base64(metadata.back().second, settings.username + ":" + settings.password);
-      break;
-    case grpc_auth::username_password:
-      if (!can_be_header(settings.username) || !can_be_header(settings.password)) {
-        return fail(error_code::config_invalid,
-                    "username and password may hold printable ASCII characters only: they are sent as gRPC "
-                    "metadata.");
-      }
-      metadata.emplace_back("username", settings.username);
-      metadata.emplace_back("password", settings.password);
-      break;
-  }
-  return metadata;
-}
-
-result<std::string> target_of(const connection_settings& settings) {
-  const std::string& host = settings.host;
-  const bool allowed = !host.empty() && std::all_of(host.begin(), host.end(), [](unsigned char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           (c != 0 && std::strchr("-._:%", c) != nullptr);
-  });
-  if (!allowed) {
-    return fail(error_code::config_invalid,
-                "host must be a host name or an IP address alone, without a scheme, a path or a port.");
-  }
-  if (settings.port == 0) {
-    return fail(error_code::config_invalid, "port must be between 1 and 65535.");
-  }
-  const bool ipv6 = host.find(':') != std::string::npos;
-  return "dns:///" + (ipv6 ? "[" + host + "]" : host) + ":" + std::to_string(settings.port);
-}
-
-result<std::shared_ptr<grpc::ChannelCredentials>> credentials_of(const tls_settings& tls) {
-  if (!tls.enabled) {
-    return grpc::InsecureChannelCredentials();
-  }
-  if (auto checked = check_tls_material(tls); !checked) {
-    return fail(checked.error());
-  }
-  if (tls.ca_certificate.empty()) {
-    // Left empty below: gRPC reads the same file, and then shares one parsed copy between channels.
-    if (auto roots = system_roots_file(); !roots) {
-      return fail(roots.error());
-    }
-  }
-  grpc::SslCredentialsOptions options;
-  options.pem_root_certs = tls.ca_certificate;
-  options.pem_private_key = tls.client_key;
-  options.pem_cert_chain = tls.client_certificate;
-  return grpc::SslCredentials(options);
-}
-
-// `window_is_set`: to plan.window, for the whole process. gRPC asks for it where it would probe.
-grpc::ChannelArguments arguments_of(const tls_settings& tls, const channel_plan& plan, bool window_is_set,
-                                    const transport_limits& limits) {
-  grpc::ChannelArguments args;
-  // Otherwise channels with equal arguments share one connection.
-  args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  args.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, plan.bdp_probe || window_is_set ? 1 : 0);
-  // How much one read of the socket may allocate for (see memory_settings.hpp): gRPC's own limit of 4 MiB is more memory per
-  // connection, and no faster.
-  args.SetInt(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, 256 * 1024);
-  args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
-  args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
-  // An idle stream is silent for long: without this gRPC stops pinging after two pings.
-  args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-  // vtgate answers pings on a connection without calls with "too_many_pings".
-  args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 0);
-  args.SetMaxReceiveMessageSize(static_cast<int>(std::min<std::size_t>(limits.receive_limit, 0x7fffffff)));
-  args.SetMaxSendMessageSize(-1);
-  // Retries belong to the engine, which knows the last complete position.
-  args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  args.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
-  // A compressed response ends its call all the same. Not unpacked before that: the limit on responses counts
-  // what arrives, and few bytes can unpack to very many.
-  args.SetInt(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE);
-  args.SetInt(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
-  args.SetUserAgentPrefix("source-planetscale/" PSOURCE_VERSION);
-  if (tls.enabled && !tls.server_name.empty()) {
-    args.SetSslTargetNameOverride(tls.server_name);
-  }
-  return args;
-}
-
 // The memory of large responses that were used up, for the next ones: fresh memory of that size would have to be cleared by
 // the system each time, and leaves holes in the heap. Lives as long as the last response.
 class response_pool : public std::enable_shared_from_this<response_pool> {
@@ -206,8 +88,12 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
       out->append(reinterpret_cast<const char*>(slice.begin()), slice.size());
     }
     in.Clear();
+    in_use_ += size + response_overhead;
     return {out.release(), [pool = shared_from_this()](std::string* used) { pool->give_back(used); }};
   }
+
+  // Bytes of the responses that are still there: waiting, or with whoever took them.
+  std::size_t in_use() const { return in_use_; }
 
  private:
   // Two of vtgate's usual responses for each of a few streams; more are in use than lie here.
@@ -243,6 +129,7 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
 
   void give_back(std::string* used) {
     std::unique_ptr<std::string> owned(used);
+    in_use_ -= owned->size() + response_overhead;
     owned->clear();
     std::lock_guard<std::mutex> lock(mutex_);
     if (owned->capacity() < step || owned->capacity() > most_kept - kept_) {
@@ -252,19 +139,114 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
     free_.push_back(std::move(owned));
   }
 
+  std::atomic<std::size_t> in_use_{0};
   std::mutex mutex_;
   std::vector<std::unique_ptr<std::string>> free_;  // The oldest first.
   std::size_t kept_ = 0;                            // Bytes of free_, at most most_kept.
 };
 
-// One channel and what runs on it. The counts are guarded by the hub's mutex.
+// What gRPC was asked to do, as it comes back from a queue.
+class step {
+ public:
+  step() = default;
+  step(const step&) = delete;
+  step& operator=(const step&) = delete;
+  // On the queue's thread.
+  virtual void done(bool ok) = 0;
+
+ protected:
+  ~step() = default;
+};
+
+// What waits until a queue's thread has nothing else to do.
+class announcer {
+ public:
+  announcer() = default;
+  announcer(const announcer&) = delete;
+  announcer& operator=(const announcer&) = delete;
+  virtual void announce() = 0;
+
+ protected:
+  ~announcer() = default;
+};
+
+// A completion queue and the thread that polls it: it reads the sockets, and runs what is done, one step after the other.
+// gRPC's own threads for callbacks are at least two, and each socket that has something wakes the other one, which finds
+// nothing to do.
+class completion_thread {
+ public:
+  completion_thread() : thread_([this] { run(); }) {}
+  completion_thread(const completion_thread&) = delete;
+  completion_thread& operator=(const completion_thread&) = delete;
+  // Only when all steps have come back, and not on the thread itself.
+  ~completion_thread() {
+    queue_.Shutdown();
+    thread_.join();
+  }
+  grpc::CompletionQueue& queue() { return queue_; }
+
+  // Announces once nothing more is done at the moment: responses that come one by one would each wake their reader. Only from
+  // a step.
+  void announce_later(std::shared_ptr<announcer> one) { later_.push_back(std::move(one)); }
+
+ private:
+  void run() {
+    const gpr_timespec at_once = gpr_time_0(GPR_CLOCK_MONOTONIC);
+    const gpr_timespec at_some_time = gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    unsigned steps_since_first = 0;
+    for (;;) {
+      void* tag = nullptr;
+      bool ok = false;
+      switch (queue_.AsyncNext(&tag, &ok, later_.empty() ? at_some_time : at_once)) {
+        case grpc::CompletionQueue::GOT_EVENT:
+          steps_since_first = later_.empty() ? 0 : steps_since_first + 1;
+          take_from_grpc(tag);
+          static_cast<step*>(tag)->done(ok);
+          if (steps_since_first >= most_steps_before) {
+            announce_all();
+          }
+          break;
+        case grpc::CompletionQueue::TIMEOUT:
+          announce_all();
+          break;
+        case grpc::CompletionQueue::SHUTDOWN:
+          return;
+      }
+    }
+  }
+
+  void announce_all() {
+    for (const auto& one : later_) {
+      one->announce();
+    }
+    later_.clear();
+  }
+
+  // Streams that are never done must not keep a quiet one waiting.
+  static constexpr unsigned most_steps_before = 64;
+
+
+  std::vector<std::shared_ptr<announcer>> later_;  // Only the thread uses it.
+  grpc::CompletionQueue queue_;
+  std::thread thread_;
+};
+
+// One thread decrypts more than lines bring (half a gigabyte a second), and two would wake each other in vain: gRPC has
+// whoever is free look at all sockets.
+unsigned completion_threads() {
+  return std::clamp(std::thread::hardware_concurrency() / 8, 1U, 4U);
+}
+
+// One channel, and the queue for the calls on it.
 struct channel_slot {
-  explicit channel_slot(std::shared_ptr<grpc::Channel> c) : channel(std::move(c)), stub(channel) {}
+  channel_slot(std::shared_ptr<grpc::Channel> c, completion_thread& thread)
+      : channel(std::move(c)), stub(channel), thread(thread) {}
   std::shared_ptr<grpc::Channel> channel;
   grpc::GenericStub stub;
+  completion_thread& thread;
+  // Both are guarded by the hub's mutex.
   std::size_t running = 0;
   std::optional<std::chrono::steady_clock::time_point> used_since;  // A call was dealt to it then, the first.
-  bool has_queue = false;  // A call was prepared on it, so it shares in gRPC's callback threads.
 };
 
 }  // namespace
@@ -273,54 +255,39 @@ struct channel_slot {
 // ---------------------------------------------------------------------------------------------------
 
 // The channels, the calls that run on them, and the settings of both. Shared with every call.
-//
-// gRPC 1.51 keeps one set of callback threads for the process and counts the channels that share it. The last
-// such channel to go joins these threads, so it must never go on one of them: that would corrupt memory.
-// Therefore calls hold plain pointers to slots, slots are freed by open() only while another one has a share,
-// and the rest by close().
 class grpc_vstream_client::hub {
  public:
-  hub(std::string target, std::shared_ptr<grpc::ChannelCredentials> credentials, grpc::ChannelArguments args,
-      metadata_list metadata, unsigned channels, transport_limits limits)
-      : metadata(std::move(metadata)),
-        limits(limits),
-        target_(std::move(target)),
-        credentials_(std::move(credentials)),
-        args_(std::move(args)) {
-    for (unsigned i = 0; i < std::max(channels, 1U); ++i) {
-      live_.push_back(make_slot());
+  hub(channel_maker maker, unsigned channels, transport_limits limits) : maker(std::move(maker)), limits(limits) {
+    const unsigned wanted = std::max(channels, 1U);
+    for (unsigned i = 0; i < std::min(wanted, completion_threads()); ++i) {
+      threads_.push_back(std::make_unique<completion_thread>());
+    }
+    for (unsigned i = 0; i < wanted; ++i) {
+      slots_.push_back(make_slot(*threads_[i % threads_.size()]));
     }
   }
 
   // The slot for a new call, already counted as running there; finished() gives it back.
-  channel_slot* pick() {
+  std::shared_ptr<channel_slot> pick() {
     std::lock_guard<std::mutex> lock(mutex_);
-    auto best = std::min_element(live_.begin(), live_.end(),
+    auto best = std::min_element(slots_.begin(), slots_.end(),
                                  [](const auto& a, const auto& b) { return a->running < b->running; });
     const grpc_connectivity_state state = (*best)->channel->GetState(/*try_to_connect=*/false);
     if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) {
-      retired_.push_back(std::exchange(*best, make_slot()));
+      *best = make_slot((*best)->thread);
     }
     (*best)->running += 1;
     if (!(*best)->used_since) {
       (*best)->used_since = std::chrono::steady_clock::now();
     }
     running_ += 1;
-    return best->get();
+    return *best;
   }
 
-  // The call is about to run: gRPC has prepared it.
-  void started(channel_slot& slot, std::uint64_t call_id, const std::shared_ptr<running_call>& call) {
-    std::vector<std::unique_ptr<channel_slot>> unused;  // Freed after the mutex is released.
+  // The call is about to run.
+  void started(std::uint64_t call_id, const std::shared_ptr<running_call>& call) {
     std::lock_guard<std::mutex> lock(mutex_);
-    slot.has_queue = true;
     calls_.emplace(call_id, call);
-    if (std::any_of(live_.begin(), live_.end(), [](const auto& s) { return s->has_queue; })) {
-      auto first = std::stable_partition(retired_.begin(), retired_.end(),
-                                         [](const auto& s) { return s->running > 0; });
-      std::move(first, retired_.end(), std::back_inserter(unused));
-      retired_.erase(first, retired_.end());
-    }
   }
 
   // The call is gone.
@@ -337,11 +304,11 @@ class grpc_vstream_client::hub {
   void reconnect(std::chrono::milliseconds silence) {
     const auto silent_since = std::chrono::steady_clock::now() - silence;
     std::lock_guard<std::mutex> lock(mutex_);
-    for (auto& slot : live_) {
+    for (auto& slot : slots_) {
       // Many streams notice a dead line one after the other; what was made for the first of them is fresh
       // enough for all.
       if (slot->used_since && *slot->used_since <= silent_since) {
-        retired_.push_back(std::exchange(slot, make_slot()));
+        slot = make_slot(slot->thread);
       }
     }
   }
@@ -351,7 +318,7 @@ class grpc_vstream_client::hub {
     return idle_.wait_for(lock, timeout, [this] { return running_ == 0; });
   }
 
-  // Ends every call, waits for the ends, and frees the channels on this thread.
+  // Ends every call, waits for the ends, and joins the threads. Nothing else can be asked for after it.
   void close();
 
   std::size_t running() const {
@@ -359,24 +326,20 @@ class grpc_vstream_client::hub {
     return running_;
   }
 
-  const metadata_list metadata;
+  const channel_maker maker;
   const transport_limits limits;
   const std::shared_ptr<response_pool> responses = std::make_shared<response_pool>();
-  std::atomic<std::size_t> held_bytes{0};
   std::atomic<std::uint64_t> next_call_id{0};
 
  private:
-  std::unique_ptr<channel_slot> make_slot() {
-    return std::make_unique<channel_slot>(grpc::CreateCustomChannel(target_, credentials_, args_));
+  std::shared_ptr<channel_slot> make_slot(completion_thread& thread) {
+    return std::make_shared<channel_slot>(maker.make(), thread);
   }
 
-  const std::string target_;
-  const std::shared_ptr<grpc::ChannelCredentials> credentials_;
-  const grpc::ChannelArguments args_;
+  std::vector<std::unique_ptr<completion_thread>> threads_;
   mutable std::mutex mutex_;
   std::condition_variable idle_;
-  std::vector<std::unique_ptr<channel_slot>> live_;
-  std::vector<std::unique_ptr<channel_slot>> retired_;
+  std::vector<std::shared_ptr<channel_slot>> slots_;  // Running calls keep replaced ones.
   std::map<std::uint64_t, std::weak_ptr<running_call>> calls_;
   std::size_t running_ = 0;
 };
@@ -384,36 +347,32 @@ class grpc_vstream_client::hub {
 // ---- One call
 // ---------------------------------------------------------------------------------------------------
 
-// Owns itself from start() until OnDone. Reads are started by reactions and by take(), that is from outside a
-// reaction; therefore one hold is kept from before StartCall until it is certain that no read will be started
-// any more: after OnReadDone(false), or once cancelled with no read under way. While `reading_` is true the
-// hold stays, so StartRead can be called after the mutex is released.
-class grpc_vstream_client::running_call final
-    : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+// Owns itself from start() until its last step is back. At most one read is under way, and none once Finish was called:
+// Finish is called where no read is under way and none will be started, that is after a read that brought nothing, or once
+// cancelled. All steps come back on one thread.
+class grpc_vstream_client::running_call final : public announcer {
  public:
   running_call(std::shared_ptr<hub> hub, std::string request, std::shared_ptr<vstream_listener> listener)
       : hub_(std::move(hub)), slot_(hub_->pick()), listener_(std::move(listener)) {
     grpc::Slice bytes(request);
     request_ = grpc::ByteBuffer(&bytes, 1);
-    for (const auto& [key, value] : hub_->metadata) {
+    for (const auto& [key, value] : hub_->maker.metadata()) {
       context_.AddMetadata(key, value);
     }
+    // Sent with the request, in one step.
+    context_.set_initial_metadata_corked(true);
   }
   running_call(const running_call&) = delete;
   running_call& operator=(const running_call&) = delete;
-  ~running_call() override { hub_->held_bytes -= ready_bytes_; }
 
   void start(const std::shared_ptr<running_call>& self) {
     self_ = self;
-    slot_->stub.PrepareBidiStreamingCall(&context_, vstream_method, {}, this);
-    AddHold();
+    stream_ = slot_->stub.PrepareCall(&context_, vstream_method, &slot_->thread.queue());
     reading_ = true;
-    StartWriteLast(&request_, grpc::WriteOptions());
-    StartRead(&incoming_);
-    hub_->started(*slot_, id_, self);  // Before StartCall, after which the end may come at any moment.
-    hand_to_grpc(&incoming_);
-    hand_to_grpc(this);
-    StartCall();
+    hub_->started(id_, self);  // Before anything that the end may follow.
+    stream_->StartCall(nullptr);
+    stream_->WriteLast(request_, grpc::WriteOptions(), tag_of(written_));
+    read_on();
   }
 
   response_buffer take() {
@@ -426,38 +385,32 @@ class grpc_vstream_client::running_call final
       } else {
         taken = std::move(ready_.front());
         ready_.pop_front();
-        const std::size_t cost = taken->size() + response_overhead;
-        ready_bytes_ -= cost;
-        hub_->held_bytes -= cost;
+        ready_bytes_ -= taken->size() + response_overhead;
       }
       // Whoever found nothing waits for the next response: that is not read ahead.
-      if (held_ && !reading_ && !cancelled_ && (taken == nullptr || may_read_ahead())) {
+      if (!finishing_ && !reading_ && (taken == nullptr || may_read_ahead())) {
         reading_ = read = true;
       }
     }
     if (read) {
-      hand_to_grpc(&incoming_);
-      StartRead(&incoming_);
+      read_on();
     }
     return taken;
   }
 
   void cancel() {
-    bool release = false;
+    bool finish = false;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       if (cancelled_ || ended_) {
         return;
       }
       cancelled_ = true;
-      if (held_ && !reading_) {
-        held_ = false;
-        release = true;
-      }
+      finish = may_finish();
     }
     context_.TryCancel();
-    if (release) {
-      RemoveHold();
+    if (finish) {
+      ask_for_end();
     }
   }
 
@@ -467,65 +420,105 @@ class grpc_vstream_client::running_call final
     std::deque<response_buffer> unread;
     std::lock_guard<std::mutex> lock(mutex_);
     unread.swap(ready_);
-    hub_->held_bytes -= ready_bytes_;
     ready_bytes_ = 0;
   }
 
-  void OnReadDone(bool ok) override {
-    take_from_grpc(&incoming_);
-    if (!ok) {
-      bool release = false;
-      {
-        std::lock_guard<std::mutex> lock(mutex_);
-        reading_ = false;
-        release = std::exchange(held_, false);
-      }
-      if (release) {
-        RemoveHold();
-      }
-      return;
-    }
-    response_buffer response = hub_->responses->flatten(incoming_);
+ private:
+  template <void (running_call::*Done)(bool)>
+  class own_step final : public step {
+   public:
+    explicit own_step(running_call& call) : call_(call) {}
+    void done(bool ok) override { (call_.*Done)(ok); }
+
+   private:
+    running_call& call_;
+  };
+
+  // What a step is known by at the queue. From here on it is gRPC's until it comes back.
+  static void* tag_of(step& one) {
+    hand_to_grpc(&one);
+    return &one;
+  }
+
+  void read_on() { stream_->Read(&incoming_, tag_of(read_)); }
+  void ask_for_end() { stream_->Finish(&status_, tag_of(end_)); }
+
+  // With the mutex held. True once: Finish is to be called.
+  bool may_finish() { return !reading_ && !std::exchange(finishing_, true); }
+
+  void on_read(bool ok) {
+    response_buffer response = ok ? hub_->responses->flatten(incoming_) : response_buffer();
     bool announce = false;
+    bool later = false;
     bool read = false;
-    bool release = false;
+    bool finish = false;
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      if (cancelled_) {
-        reading_ = false;
-        release = std::exchange(held_, false);
+      reading_ = false;
+      if (!ok || cancelled_) {
+        finish = may_finish();
       } else {
-        const std::size_t cost = response->size() + response_overhead;
+        ready_bytes_ += response->size() + response_overhead;
         ready_.push_back(std::move(response));
-        ready_bytes_ += cost;
-        hub_->held_bytes += cost;
-        announce = !std::exchange(announced_, true);
         reading_ = read = may_read_ahead();
+        if (!announced_) {
+          later = read;
+          announce = !read;
+          announced_ = announce;
+        }
       }
     }
     if (announce) {
       listener_->on_ready();
     }
-    hand_to_grpc(this);
-    if (read) {
-      hand_to_grpc(&incoming_);
-      StartRead(&incoming_);
+    if (later && !std::exchange(announces_later_, true)) {
+      slot_->thread.announce_later(self_);
     }
-    if (release) {
-      RemoveHold();
+    if (read) {
+      read_on();
+    }
+    if (finish) {
+      ask_for_end();
     }
   }
 
-  void OnDone(const grpc::Status& status) override {
-    take_from_grpc(this);
+  void announce() override {
+    announces_later_ = false;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (announced_ || ready_.empty()) {
+        return;
+      }
+      announced_ = true;
+    }
+    if (listener_) {
+      listener_->on_ready();
+    }
+  }
+
+  void on_written(bool) {
+    written_is_back_ = true;
+    end_if_all_is_back();
+  }
+
+  void on_finished(bool) {
+    end_is_back_ = true;
+    end_if_all_is_back();
+  }
+
+  void end_if_all_is_back() {
+    if (!written_is_back_ || !end_is_back_) {
+      return;
+    }
+    announce();
     std::shared_ptr<running_call> self = std::move(self_);
     std::shared_ptr<vstream_listener> listener = std::move(listener_);
     const std::shared_ptr<hub> hub = hub_;
-    channel_slot& slot = *slot_;
+    const std::shared_ptr<channel_slot> slot = slot_;
     const std::uint64_t id = id_;
     stream_end end;
-    end.status_code = static_cast<int>(status.error_code());
-    end.message = status.error_message();
+    end.status_code = static_cast<int>(status_.error_code());
+    end.message = status_.error_message();
     {
       std::lock_guard<std::mutex> lock(mutex_);
       ended_ = true;
@@ -534,28 +527,35 @@ class grpc_vstream_client::running_call final
     listener->on_end(std::move(end));
     listener.reset();
     self.reset();  // *this may be gone from here on.
-    hub->finished(slot, id);
+    hub->finished(*slot, id);
   }
 
- private:
   bool may_read_ahead() const {
-    return ready_bytes_ < hub_->limits.read_ahead && hub_->held_bytes < hub_->limits.read_ahead_of_all;
+    return ready_bytes_ < hub_->limits.read_ahead && hub_->responses->in_use() < hub_->limits.read_ahead_of_all;
   }
 
   const std::shared_ptr<hub> hub_;
-  channel_slot* const slot_;  // Lives until hub::finished().
+  const std::shared_ptr<channel_slot> slot_;
   const std::uint64_t id_ = hub_->next_call_id++;
-  std::shared_ptr<vstream_listener> listener_;  // Set until OnDone; reactions and OnDone never overlap.
+  std::shared_ptr<vstream_listener> listener_;  // Set until the end; only steps use it.
   std::shared_ptr<running_call> self_;
   grpc::ClientContext context_;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;  // After context_, whose memory it lies in.
   grpc::ByteBuffer request_;
   grpc::ByteBuffer incoming_;  // Belongs to gRPC while reading_.
+  grpc::Status status_;        // Belongs to gRPC while finishing_, until the end.
+  own_step<&running_call::on_written> written_{*this};
+  own_step<&running_call::on_read> read_{*this};
+  own_step<&running_call::on_finished> end_{*this};
+  bool written_is_back_ = false;
+  bool end_is_back_ = false;
+  bool announces_later_ = false;
 
   std::mutex mutex_;
   std::deque<response_buffer> ready_;
   std::size_t ready_bytes_ = 0;
-  bool reading_ = false;    // A read is under way, or its StartRead is about to be called.
-  bool held_ = true;        // Our hold is in place.
+  bool reading_ = false;    // A read is under way, or is about to be asked for.
+  bool finishing_ = false;  // Finish was called, or is about to be.
   bool announced_ = false;  // on_ready() was called, and take() has not said "nothing" since.
   bool cancelled_ = false;
   bool ended_ = false;
@@ -575,12 +575,11 @@ void grpc_vstream_client::hub::close() {
     }
   }
   calls.clear();
-  std::vector<std::unique_ptr<channel_slot>> live;
-  std::vector<std::unique_ptr<channel_slot>> retired;
-  std::unique_lock<std::mutex> lock(mutex_);
-  idle_.wait(lock, [this] { return running_ == 0; });
-  live.swap(live_);
-  retired.swap(retired_);
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    idle_.wait(lock, [this] { return running_ == 0; });
+  }
+  threads_.clear();
 }
 
 class grpc_vstream_client::call_handle final : public vstream_call {
@@ -633,23 +632,12 @@ result<std::shared_ptr<grpc_vstream_client>> grpc_vstream_client::make(const con
                                                                        channel_plan plan,
                                                                        transport_limits limits) {
   take_over_grpc_log();
-  result<std::string> target = target_of(settings);
-  if (!target) {
-    return fail(target.error());
+  result<channel_maker> channels = channel_maker::of(settings, plan, limits);
+  if (!channels) {
+    return fail(channels.error());
   }
-  result<metadata_list> metadata = authentication_metadata(settings);
-  if (!metadata) {
-    return fail(metadata.error());
-  }
-  auto credentials = credentials_of(settings.tls);
-  if (!credentials) {
-    return fail(credentials.error());
-  }
-  const bool window_is_set = set_grpc_window(plan.window);
-  auto made = std::make_shared<hub>(*std::move(target), *std::move(credentials),
-                                    arguments_of(settings.tls, plan, window_is_set, limits), *std::move(metadata),
-                                    plan.channels, limits);
-  return std::shared_ptr<grpc_vstream_client>(new grpc_vstream_client(std::move(made)));
+  return std::shared_ptr<grpc_vstream_client>(
+      new grpc_vstream_client(std::make_shared<hub>(*std::move(channels), plan.channels, limits)));
 }
 
 grpc_vstream_client::grpc_vstream_client(std::shared_ptr<hub> hub) : hub_(std::move(hub)) {}
@@ -668,7 +656,7 @@ bool grpc_vstream_client::wait_until_idle(std::chrono::milliseconds timeout) {
   return hub_->wait_until_idle(timeout);
 }
 std::size_t grpc_vstream_client::running_calls() const { return hub_->running(); }
-std::size_t grpc_vstream_client::held_bytes() const { return hub_->held_bytes.load(); }
+std::size_t grpc_vstream_client::held_bytes() const { return hub_->responses->in_use(); }
 
 void set_grpc_log_sink(std::function<void(std::string_view line)> sink) {
   take_over_grpc_log();

@@ -40,8 +40,8 @@ struct transport_limits {
   std::size_t receive_limit = std::size_t{128} << 20;
   /// A call reads on while less than this is read and not taken. Bytes.
   std::size_t read_ahead = std::size_t{64} << 10;
-  /// While all calls together have this much read and not taken, a call reads on only when nothing is left to take of it.
-  /// Bytes. Enough for a dozen of vtgate's usual responses: more than there are processors to decode them.
+  /// While so much is read of all calls together and not freed yet by whoever took it, a call reads on only when nothing is
+  /// left to take of it. Bytes. Enough for a dozen of vtgate's usual responses: more than there are processors to decode them.
   std::size_t read_ahead_of_all = std::size_t{4} << 20;
 };
 
@@ -75,7 +75,7 @@ class grpc_vstream_client final : public vstream_client {
 
   /// Calls whose on_end() has not returned yet.
   std::size_t running_calls() const;
-  /// Bytes that were read ahead and not taken yet, over all calls.
+  /// Bytes of the responses of all calls that are still there: not taken yet, or not freed by whoever took them. Any thread.
   std::size_t held_bytes() const;
 
  private:

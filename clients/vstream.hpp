@@ -44,8 +44,8 @@ class vstream_call {
  public:
   virtual ~vstream_call() = default;
   /// The next response, or nullptr when none is ready now (on_ready() will tell when one is). The transport reads ahead
-  /// while less than 64 KiB is ready (and less than 4 MiB of all calls), so not taking is what holds the server back. It may
-  /// read on only when take() has found nothing: take until then.
+  /// while less than 64 KiB is ready (and less than 4 MiB of all calls is there, taken or not), so not taking is what holds the
+  /// server back. It may read on only when take() has found nothing: take until then.
   virtual response_buffer take() = 0;
   /// Asks the call to end; on_end() follows. May be repeated.
   virtual void cancel() = 0;

@@ -187,7 +187,7 @@ TEST_CASE("a call that is not taken from holds back the server") {
     }
   }
   CHECK(taken == count);
-  CHECK(most_held <= bound);
+  CHECK(most_held <= bound + size);  // With the one that was taken last.
   CHECK(client->held_bytes() == 0);
 }
 
@@ -258,12 +258,18 @@ TEST_CASE("many calls together read little ahead, and all of them come to their 
 
   // Nothing was taken, so each has one: that is not read ahead.
   CHECK(fills_up(*client, calls * size));
-  for (auto& one : all) REQUIRE(one.call->take() != nullptr);
+  std::vector<response_buffer> taken;
+  for (auto& one : all) {
+    taken.push_back(one.call->take());
+    REQUIRE(taken.back() != nullptr);
+  }
+  // Whoever took them still has them: no room to read ahead.
+  const std::size_t held = client->held_bytes();
   for (int i = 0; i < 20; ++i) {
     ping(*client);
-    // One more response may be under way for each that found room: those that were taken from last.
-    REQUIRE(client->held_bytes() < 10 * size);
+    REQUIRE(client->held_bytes() == held);
   }
+  taken.clear();
   for (auto& one : all) CHECK(take_all(*one.call, *one.listener).size() == 4);
   CHECK(client->held_bytes() == 0);
 }
