@@ -1,9 +1,14 @@
 // The floor under every figure: the connector's VStream calls over the connector's channels, and nothing
-// else.
+// else. No row is looked at; only bytes are counted.
 //
-// Responses are taken and dropped on gRPC's own threads; only their bytes are counted. No row is looked at.
-// What this program needs is what no reader of the same streams over the same transport can go below.
+// There are two of them. The bare transport takes the responses as gRPC brings them, with its callback API and on its own
+// threads: the yardstick, which stays the same however the connector's client changes. With --client the connector's own client
+// brings them, put together and on its thread: what the connector cannot go below.
 #include <arpa/inet.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/client_callback.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -23,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+#include "clients/grpc_channel.hpp"
 #include "clients/grpc_vstream.hpp"
 #include "clients/memory_settings.hpp"
 #include "protocol/vitess/request.hpp"
@@ -37,12 +43,13 @@ constexpr const char* usage =
     R"(Opens the VStream calls of a read and counts what comes, decoding nothing. Prints one line of JSON.
 
   transport_floor --port PORT --keyspace NAME --streams FILE [--tables A,B] [--rows N] [--max-streams 64] [--ca FILE]
-                  [--round-trip-us 100]
+                  [--round-trip-us 100] [--client]
 
 FILE has one call a line, its parts separated by tabs: shard, then for a copy the table's name alone, or for the binary
 log a position and the number of responses after which the call is done (heartbeats do not count).
 --tables are those of the binary log's calls. --rows only goes into the figures per row. Plain text without --ca.
 --round-trip-us is what the connector would measure at the MySQL port: its channels' windows follow from it.
+--client has the connector's own client bring the responses; without it gRPC's callback API does.
 )";
 
 // A heartbeat is smaller, a transaction larger.
@@ -64,6 +71,7 @@ struct options {
   std::uint64_t rows = 0;
   std::size_t max_streams = 64;
   std::chrono::microseconds round_trip{100};
+  bool own_client = false;
 };
 
 [[noreturn]] void complain(const std::string& what) {
@@ -102,6 +110,10 @@ options parse(int argc, char** argv) {
     if (flag == "--help") {
       std::cout << usage;
       std::exit(0);
+    }
+    if (flag == "--client") {
+      out.own_client = true;
+      continue;
     }
     if (i + 1 == argc) complain(flag + " needs a value, or is not known; see --help.");
     const std::string value = argv[++i];
@@ -168,6 +180,16 @@ struct tally {
   std::size_t answered = 0;  // Calls that have had their first response.
   std::size_t done = 0;
   std::string problem;
+
+  void note_end(bool cancelled_by_us, int status_code, const std::string& message) {
+    // Told with the mutex held: once all are done the tally may go.
+    std::lock_guard lock(mutex);
+    if (cancelled_by_us)
+      ++done;
+    else if (problem.empty())
+      problem = "a call ended with status " + std::to_string(status_code) + ": " + message;
+    changed.notify_all();
+  }
 };
 
 bool ends_copy(std::string_view bytes) {
@@ -178,10 +200,134 @@ bool ends_copy(std::string_view bytes) {
   return false;
 }
 
-// Counts one call. The handle comes after open(), which may be later than the first responses.
-class counter final : public vstream_listener {
+// The responses of one call, counted up to its end.
+class counter {
  public:
   counter(std::shared_ptr<tally> all, std::uint64_t wanted) : all_(std::move(all)), wanted_(wanted) {}
+
+  // True when the call is done. `bytes` gives the response, and is asked only for small ones.
+  template <class Bytes>
+  bool count(std::size_t size, const Bytes& bytes) {
+    if (wanted_ != 0 && size <= largest_heartbeat) return false;
+    ++seen_;
+    all_->responses.fetch_add(1, std::memory_order_relaxed);
+    all_->bytes.fetch_add(size, std::memory_order_relaxed);
+    if (seen_ == 1) {
+      std::lock_guard lock(all_->mutex);
+      ++all_->answered;
+      all_->changed.notify_all();
+    }
+    return wanted_ != 0 ? seen_ == wanted_ : size <= largest_end_of_copy && ends_copy(bytes());
+  }
+
+  tally& all() { return *all_; }
+
+ private:
+  const std::shared_ptr<tally> all_;
+  const std::uint64_t wanted_;
+  std::uint64_t seen_ = 0;
+};
+
+// Opens calls, and waits for their ends.
+class transport {
+ public:
+  virtual ~transport() = default;
+  virtual void open(const planned_call& call, std::shared_ptr<tally> all) = 0;
+  // False when the ends of all calls do not come.
+  virtual bool wait_until_idle() = 0;
+};
+
+// ---- With gRPC's callback API
+
+// What the calls of one channel share. The count is guarded by the tally's mutex.
+struct lane {
+  explicit lane(std::shared_ptr<grpc::Channel> c) : channel(std::move(c)), stub(channel) {}
+  std::shared_ptr<grpc::Channel> channel;
+  grpc::GenericStub stub;
+  std::size_t running = 0;
+};
+
+// Owns itself until its end. Reads are started by reactions only, so no hold is needed.
+class bare_call final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  bare_call(const planned_call& call, lane& lane, std::shared_ptr<tally> all)
+      : lane_(lane), counter_(std::move(all), call.responses) {
+    const grpc::Slice bytes(call.request);
+    request_ = grpc::ByteBuffer(&bytes, 1);
+  }
+
+  void start() {
+    lane_.stub.PrepareBidiStreamingCall(&context_, vstream_method, {}, this);
+    StartWriteLast(&request_, grpc::WriteOptions());
+    StartRead(&incoming_);
+    StartCall();
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return;
+    const auto bytes = [this] {
+      std::vector<grpc::Slice> slices;
+      std::string flat;
+      if (!incoming_.Dump(&slices).ok()) complain("a response cannot be read.");
+      for (const auto& slice : slices) flat.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+      return flat;
+    };
+    if (counter_.count(incoming_.Length(), bytes)) {
+      cancelled_ = true;
+      context_.TryCancel();
+      return;
+    }
+    incoming_.Clear();
+    StartRead(&incoming_);
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    tally& all = counter_.all();
+    {
+      std::lock_guard lock(all.mutex);
+      --lane_.running;
+    }
+    all.note_end(cancelled_, static_cast<int>(status.error_code()), status.error_message());
+    delete this;
+  }
+
+ private:
+  lane& lane_;
+  counter counter_;
+  bool cancelled_ = false;
+  grpc::ClientContext context_;
+  grpc::ByteBuffer request_;
+  grpc::ByteBuffer incoming_;
+};
+
+class bare_transport final : public transport {
+ public:
+  bare_transport(const channel_maker& maker, unsigned channels) {
+    for (unsigned i = 0; i < channels; ++i) lanes_.push_back(std::make_unique<lane>(maker.make()));
+  }
+  void open(const planned_call& call, std::shared_ptr<tally> all) override {
+    lane* least = nullptr;
+    {
+      std::lock_guard lock(all->mutex);
+      for (const auto& one : lanes_)
+        if (least == nullptr || one->running < least->running) least = one.get();
+      ++least->running;
+    }
+    (new bare_call(call, *least, std::move(all)))->start();
+  }
+  // Nothing is under way once the last call has told its end, and destroying the channels waits for gRPC's threads.
+  bool wait_until_idle() override { return true; }
+
+ private:
+  std::vector<std::unique_ptr<lane>> lanes_;
+};
+
+// ---- With the connector's client
+
+// The handle comes after open(), which may be later than the first responses.
+class taken_call final : public vstream_listener {
+ public:
+  taken_call(const planned_call& call, std::shared_ptr<tally> all) : counter_(std::move(all), call.responses) {}
 
   void attach(std::shared_ptr<vstream_call> call) {
     {
@@ -192,17 +338,7 @@ class counter final : public vstream_listener {
   }
 
   void on_ready() override { drain(); }
-
-  void on_end(stream_end end) override {
-    {
-      std::lock_guard lock(all_->mutex);
-      if (end.cancelled_by_us)
-        ++all_->done;
-      else if (all_->problem.empty())
-        all_->problem = "a call ended with status " + std::to_string(end.status_code) + ": " + end.message;
-    }
-    all_->changed.notify_all();
-  }
+  void on_end(stream_end end) override { counter_.all().note_end(end.cancelled_by_us, end.status_code, end.message); }
 
  private:
   // Two threads meet here only around attach().
@@ -210,20 +346,7 @@ class counter final : public vstream_listener {
     std::lock_guard lock(mutex_);
     if (!call_) return;
     while (const response_buffer response = call_->take()) {
-      if (wanted_ != 0 && response->size() <= largest_heartbeat) continue;
-      ++seen_;
-      all_->responses.fetch_add(1, std::memory_order_relaxed);
-      all_->bytes.fetch_add(response->size(), std::memory_order_relaxed);
-      if (seen_ == 1) {
-        {
-          std::lock_guard count(all_->mutex);
-          ++all_->answered;
-        }
-        all_->changed.notify_all();
-      }
-      const bool end =
-          wanted_ != 0 ? seen_ == wanted_ : response->size() <= largest_end_of_copy && ends_copy(*response);
-      if (end) {
+      if (counter_.count(response->size(), [&]() -> std::string_view { return *response; })) {
         call_->cancel();
         call_.reset();
         return;
@@ -231,12 +354,34 @@ class counter final : public vstream_listener {
     }
   }
 
-  const std::shared_ptr<tally> all_;
-  const std::uint64_t wanted_;
+  counter counter_;
   std::mutex mutex_;
   std::shared_ptr<vstream_call> call_;
-  std::uint64_t seen_ = 0;
 };
+
+class client_transport final : public transport {
+ public:
+  explicit client_transport(std::shared_ptr<grpc_vstream_client> client) : client_(std::move(client)) {}
+  void open(const planned_call& call, std::shared_ptr<tally> all) override {
+    auto listener = std::make_shared<taken_call>(call, std::move(all));
+    listener->attach(client_->open(vstream_request{call.request}, listener));
+  }
+  bool wait_until_idle() override { return client_->wait_until_idle(std::chrono::seconds(10)); }
+
+ private:
+  const std::shared_ptr<grpc_vstream_client> client_;
+};
+
+std::unique_ptr<transport> make_transport(const options& options, const channel_plan& plan) {
+  if (options.own_client) {
+    auto client = grpc_vstream_client::make(options.connection, plan);
+    if (!client) complain(client.error().message);
+    return std::make_unique<client_transport>(*std::move(client));
+  }
+  const auto maker = channel_maker::of(options.connection, plan, transport_limits{});
+  if (!maker) complain(maker.error().message);
+  return std::make_unique<bare_transport>(*maker, plan.channels);
+}
 
 // TCP connections of this process to the port.
 std::size_t open_sockets(std::uint16_t port) {
@@ -262,9 +407,7 @@ int count(const options& options) {
   const std::vector<planned_call> calls = plan(options);
   const std::size_t at_once = std::min(calls.size(), options.max_streams);
   const channel_plan channels = plan_channels(static_cast<unsigned>(at_once), options.round_trip);
-  auto client = grpc_vstream_client::make(options.connection, channels);
-  if (!client) complain(client.error().message);
-
+  const auto transport = make_transport(options, channels);
   const auto all = std::make_shared<tally>();
   std::size_t opened = 0;
   std::size_t sockets = 0;
@@ -285,13 +428,11 @@ int count(const options& options) {
     if (look) sockets = open_sockets(options.connection.port);
     if (done == calls.size()) break;
     while (opened < calls.size() && opened - done < at_once) {
-      const auto& next = calls[opened++];
-      auto listener = std::make_shared<counter>(all, next.responses);
-      listener->attach((*client)->open(vstream_request{next.request}, listener));
+      transport->open(calls[opened++], all);
     }
   }
   const double wall = std::chrono::duration<double>(steady::now() - begin).count();
-  if (!(*client)->wait_until_idle(std::chrono::seconds(10))) complain("the calls did not end within 10 s.");
+  if (!transport->wait_until_idle()) complain("the calls did not end within 10 s.");
 
   rusage used{};
   getrusage(RUSAGE_SELF, &used);
