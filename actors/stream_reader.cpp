@@ -373,7 +373,7 @@ void stream_reader_state::conclude() {
 }
 
 void stream_reader_state::tell_verdict() {
-  auto tables = std::make_shared<std::vector<session_table>>(session->tables());
+  auto tables = std::make_shared<std::vector<session_table>>(session->take_tables());
   // The progress report counts streams as running for as long as their figures are held.
   figures.reset();
   if (verdict)

@@ -29,8 +29,12 @@ class running_streams {
   std::shared_ptr<stream_progress> add(std::string where) {
     auto stream = std::make_shared<stream_progress>(std::move(where));
     std::lock_guard<std::mutex> guard(mutex_);
-    streams_.erase(std::remove_if(streams_.begin(), streams_.end(), [](const auto& entry) { return entry.expired(); }),
-                   streams_.end());
+    // Not each time: it looks at memory that belongs to all the others.
+    if (streams_.size() >= look_at_) {
+      streams_.erase(std::remove_if(streams_.begin(), streams_.end(), [](const auto& entry) { return entry.expired(); }),
+                     streams_.end());
+      look_at_ = 2 * streams_.size() + 8;
+    }
     streams_.push_back(stream);
     return stream;
   }
@@ -45,6 +49,8 @@ class running_streams {
  private:
   mutable std::mutex mutex_;
   std::vector<std::weak_ptr<stream_progress>> streams_;
+  /// So many entries are looked through for streams that have ended.
+  std::size_t look_at_ = 8;
 };
 
 struct run_counters {

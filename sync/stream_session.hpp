@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "clients/vstream.hpp"
@@ -155,6 +156,8 @@ class stream_session {
 
   /// The cursors that hold now, per table of the spec.
   const std::vector<session_table>& tables() const { return spec_.tables; }
+  /// The same at the end of the session, which must not be used any more.
+  std::vector<session_table> take_tables() { return std::move(spec_.tables); }
   const session_spec& spec() const { return spec_; }
 
   /// Grows with every row, boundary and completed copy, not with heartbeats: what "progress" means for time-outs.
