@@ -449,7 +449,6 @@ class grpc_vstream_client::running_call final : public announcer {
   void on_read(bool ok) {
     response_buffer response = ok ? hub_->responses->flatten(incoming_) : response_buffer();
     bool announce = false;
-    bool later = false;
     bool read = false;
     bool finish = false;
     {
@@ -461,17 +460,10 @@ class grpc_vstream_client::running_call final : public announcer {
         ready_bytes_ += response->size() + response_overhead;
         ready_.push_back(std::move(response));
         reading_ = read = may_read_ahead();
-        if (!announced_) {
-          later = read;
-          announce = !read;
-          announced_ = announce;
-        }
+        announce = !announced_;
       }
     }
-    if (announce) {
-      listener_->on_ready();
-    }
-    if (later && !std::exchange(announces_later_, true)) {
+    if (announce && !std::exchange(announces_later_, true)) {
       slot_->thread.announce_later(self_);
     }
     if (read) {
