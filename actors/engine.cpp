@@ -1,15 +1,14 @@
 // Implementation of engine.hpp: the actor system around the coordinator.
 #include "actors/engine.hpp"
 
+#include <algorithm>
 #include <caf/actor_ostream.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
 #include <caf/send.hpp>
 #include <condition_variable>
-#include <cstdio>
 #include <mutex>
 #include <random>
-#include <thread>
 
 #include "actors/coordinator.hpp"
 #include "actors/progress.hpp"
@@ -54,22 +53,6 @@ class emitter_listener final : public output_listener {
   failure_ptr failed_;
 };
 
-unsigned usable_processors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  unsigned count = std::thread::hardware_concurrency();
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) count = static_cast<unsigned>(CPU_COUNT(&set));
-  // A container's share: "max 100000" or "<quota> <period>" (cgroup v2).
-  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "re")) {
-    double quota = 0;
-    double period = 0;
-    if (std::fscanf(file, "%lf %lf", &quota, &period) == 2 && quota > 0 && period > 0)
-      count = std::min(count, static_cast<unsigned>(quota / period + 0.999));
-    std::fclose(file);
-  }
-  return std::max(count, 2u);
-}
-
 }  // namespace
 
 struct engine::impl {
@@ -103,8 +86,7 @@ engine_result engine::run(sync_plan plan, std::shared_ptr<const plan_input> plan
   caf::actor_system_config config;
   // An atom, not a string: CAF ignores the string. `sharing` idles for nothing, `stealing` polls.
   config.set("scheduler.policy", caf::atom("sharing"));
-  config.set("scheduler.max-threads",
-             static_cast<std::size_t>(impl_->options.workers != 0 ? impl_->options.workers : usable_processors()));
+  config.set("scheduler.max-threads", static_cast<std::size_t>(impl_->options.workers));
   config.set("scheduler.max-throughput", std::size_t{64});
   caf::actor_system system(config);
   // CAF's default handlers print to standard output, which belongs to Airbyte's messages.

@@ -31,8 +31,8 @@ struct engine_options {
   log_level level = log_level::info;
   redactor hide;
   progress_mode progress = progress_mode::log_messages;
-  /// Worker threads of the actor system; 0 = as many as this process may use, at least 2.
-  unsigned workers = 0;
+  /// Worker threads of the actor system, at least 1.
+  unsigned workers = 2;
 };
 
 struct engine_result {

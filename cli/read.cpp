@@ -12,6 +12,7 @@
 #include "cli/grpc_log.hpp"
 #include "cli/signals.hpp"
 #include "clients/discovery.hpp"
+#include "clients/processors.hpp"
 #include "clients/question_worker.hpp"
 #include "clients/server_clock.hpp"
 #include "clients/stdout_writer.hpp"
@@ -154,6 +155,8 @@ engine_options options_of(const source_config& config, const command_options& op
   engine.checkpoints.with_records = config.checkpoint_interval;
   engine.level = options.level;
   engine.hide = hide;
+  // See "Actors" in docs/design.md.
+  engine.workers = std::max(usable_processors(), 2U);
   switch (options.progress) {
     case progress_choice::automatic:
       engine.progress = isatty(STDERR_FILENO) != 0 ? progress_mode::terminal : progress_mode::log_messages;

@@ -25,6 +25,7 @@
 
 #include "clients/grpc_channel.hpp"
 #include "clients/grpc_order.hpp"
+#include "clients/processors.hpp"
 
 namespace psource {
 namespace {
@@ -234,7 +235,7 @@ class completion_thread {
 // One thread decrypts more than lines bring (half a gigabyte a second), and two would wake each other in vain: gRPC has
 // whoever is free look at all sockets.
 unsigned completion_threads() {
-  return std::clamp(std::thread::hardware_concurrency() / 8, 1U, 4U);
+  return std::clamp(usable_processors() / 8, 1U, 4U);
 }
 
 // One channel, and the queue for the calls on it.
