@@ -182,12 +182,13 @@ struct tally {
   std::string problem;
 
   void note_end(bool cancelled_by_us, int status_code, const std::string& message) {
-    // Told with the mutex held: once all are done the tally may go.
-    std::lock_guard lock(mutex);
-    if (cancelled_by_us)
-      ++done;
-    else if (problem.empty())
-      problem = "a call ended with status " + std::to_string(status_code) + ": " + message;
+    {
+      std::lock_guard lock(mutex);
+      if (cancelled_by_us)
+        ++done;
+      else if (problem.empty())
+        problem = "a call ended with status " + std::to_string(status_code) + ": " + message;
+    }
     changed.notify_all();
   }
 };
@@ -213,8 +214,10 @@ class counter {
     all_->responses.fetch_add(1, std::memory_order_relaxed);
     all_->bytes.fetch_add(size, std::memory_order_relaxed);
     if (seen_ == 1) {
-      std::lock_guard lock(all_->mutex);
-      ++all_->answered;
+      {
+        std::lock_guard lock(all_->mutex);
+        ++all_->answered;
+      }
       all_->changed.notify_all();
     }
     return wanted_ != 0 ? seen_ == wanted_ : size <= largest_end_of_copy && ends_copy(bytes());
@@ -266,11 +269,9 @@ class bare_call final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::B
   void OnReadDone(bool ok) override {
     if (!ok) return;
     const auto bytes = [this] {
-      std::vector<grpc::Slice> slices;
-      std::string flat;
-      if (!incoming_.Dump(&slices).ok()) complain("a response cannot be read.");
-      for (const auto& slice : slices) flat.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-      return flat;
+      grpc::Slice whole;
+      if (!incoming_.DumpToSingleSlice(&whole).ok()) complain("a response cannot be read.");
+      return std::string(reinterpret_cast<const char*>(whole.begin()), whole.size());
     };
     if (counter_.count(incoming_.Length(), bytes)) {
       cancelled_ = true;

@@ -19,8 +19,6 @@
 namespace psource {
 namespace {
 
-using metadata_list = std::vector<std::pair<std::string, std::string>>;
-
 // gRPC ends the process when metadata holds a byte that HTTP/2 does not allow: refuse such values here.
 bool can_be_header(const std::string& value) {
   return std::all_of(value.begin(), value.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
@@ -146,7 +144,7 @@ result<channel_maker> channel_maker::of(const connection_settings& settings, con
 }
 
 channel_maker::channel_maker(std::string target, std::shared_ptr<grpc::ChannelCredentials> credentials,
-                             grpc::ChannelArguments args, std::vector<std::pair<std::string, std::string>> metadata)
+                             grpc::ChannelArguments args, metadata_list metadata)
     : target_(std::move(target)),
       credentials_(std::move(credentials)),
       args_(std::move(args)),

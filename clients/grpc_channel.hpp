@@ -20,6 +20,9 @@ namespace psource {
 /// The method that all calls go to.
 inline constexpr char vstream_method[] = "/vtgateservice.Vitess/VStream";
 
+/// Keys and values that a call sends beside its request.
+using metadata_list = std::vector<std::pair<std::string, std::string>>;
+
 /// Makes the channels of one client, each with a connection of its own. Holds the credentials. Thread-safe.
 class channel_maker {
  public:
@@ -29,17 +32,17 @@ class channel_maker {
   /// Connects to nothing yet.
   std::shared_ptr<grpc::Channel> make() const;
 
-  /// What each call sends beside its request: keys and values.
-  const std::vector<std::pair<std::string, std::string>>& metadata() const { return metadata_; }
+  /// What each call sends.
+  const metadata_list& metadata() const { return metadata_; }
 
  private:
   channel_maker(std::string target, std::shared_ptr<grpc::ChannelCredentials> credentials, grpc::ChannelArguments args,
-                std::vector<std::pair<std::string, std::string>> metadata);
+                metadata_list metadata);
 
   std::string target_;
   std::shared_ptr<grpc::ChannelCredentials> credentials_;
   grpc::ChannelArguments args_;
-  std::vector<std::pair<std::string, std::string>> metadata_;
+  metadata_list metadata_;
 };
 
 }  // namespace psource

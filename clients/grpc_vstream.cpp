@@ -226,7 +226,6 @@ class completion_thread {
   // Streams that are never done must not keep a quiet one waiting.
   static constexpr unsigned most_steps_before = 64;
 
-
   std::vector<std::shared_ptr<announcer>> later_;  // Only the thread uses it.
   grpc::CompletionQueue queue_;
   std::thread thread_;
