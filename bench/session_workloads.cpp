@@ -21,7 +21,7 @@ workload pumping(std::string name, stream_kind kind, std::size_t rows, std::size
   std::size_t bytes = 0;
   for (auto& response : generated_responses(rows, transaction_rows)) {
     bytes += response.size();
-    responses->push_back(std::make_shared<const std::string>(std::move(response)));
+    responses->push_back(std::make_shared<const whole_response>(std::move(response)));
   }
   const auto shape = generated_shape(cdc);
   const auto clock = std::make_shared<fixed_clock>();

@@ -223,7 +223,7 @@ class counter {
     return wanted_ != 0 ? seen_ == wanted_ : size <= largest_end_of_copy && ends_copy(bytes());
   }
 
-  tally& all() { return *all_; }
+  const std::shared_ptr<tally>& all() const { return all_; }
 
  private:
   const std::shared_ptr<tally> all_;
@@ -283,13 +283,16 @@ class bare_call final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::B
   }
 
   void OnDone(const grpc::Status& status) override {
-    tally& all = counter_.all();
+    const std::shared_ptr<tally> all = counter_.all();
     {
-      std::lock_guard lock(all.mutex);
+      std::lock_guard lock(all->mutex);
       --lane_.running;
     }
-    all.note_end(cancelled_, static_cast<int>(status.error_code()), status.error_message());
+    const bool cancelled = cancelled_;
+    const grpc::Status end = status;
+    // Before the end is noted: the program may be over then.
     delete this;
+    all->note_end(cancelled, static_cast<int>(end.error_code()), end.error_message());
   }
 
  private:
@@ -339,7 +342,7 @@ class taken_call final : public vstream_listener {
   }
 
   void on_ready() override { drain(); }
-  void on_end(stream_end end) override { counter_.all().note_end(end.cancelled_by_us, end.status_code, end.message); }
+  void on_end(stream_end end) override { counter_.all()->note_end(end.cancelled_by_us, end.status_code, end.message); }
 
  private:
   // Two threads meet here only around attach().
@@ -347,7 +350,7 @@ class taken_call final : public vstream_listener {
     std::lock_guard lock(mutex_);
     if (!call_) return;
     while (const response_buffer response = call_->take()) {
-      if (counter_.count(response->size(), [&]() -> std::string_view { return *response; })) {
+      if (counter_.count(response->size(), [&] { return response->joined(); })) {
         call_->cancel();
         call_.reset();
         return;

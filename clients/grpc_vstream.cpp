@@ -76,27 +76,83 @@ void take_over_grpc_log() {
   std::call_once(once, [] { gpr_set_log_function(receive_log_line); });
 }
 
-// The memory of large responses that were used up, for the next ones: fresh memory of that size would have to be cleared by
-// the system each time, and leaves holes in the heap. Lives as long as the last response.
+// Makes responses of what gRPC brought, and counts them. Keeps the memory of large ones that were put together and used up, for
+// the next ones: fresh memory of that size would have to be cleared by the system each time, and leaves holes in the heap.
+// Lives as long as the last response.
 class response_pool : public std::enable_shared_from_this<response_pool> {
  public:
-  // One copy into contiguous memory. Keeping gRPC's slices instead would pin its much larger read blocks.
-  response_buffer flatten(grpc::ByteBuffer& in) {
+  // Empties `in`.
+  response_buffer make(grpc::ByteBuffer& in) {
     std::vector<grpc::Slice> slices;
     const std::size_t size = in.Valid() && in.Dump(&slices).ok() ? in.Length() : 0;
-    std::unique_ptr<std::string> out = take(size);
-    for (const grpc::Slice& slice : slices) {
-      out->append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-    }
     in.Clear();
     in_use_ += size + response_overhead;
-    return {out.release(), [pool = shared_from_this()](std::string* used) { pool->give_back(used); }};
+    if (slices.size() > 1 && stays_in_pieces(size)) {
+      return std::make_shared<const in_pieces>(std::move(slices), shared_from_this());
+    }
+    std::unique_ptr<std::string> joined = take(size);
+    for (const grpc::Slice& slice : slices) {
+      joined->append(view_of(slice));
+    }
+    return std::make_shared<const in_one>(std::move(joined), shared_from_this());
   }
 
   // Bytes of the responses that are still there: waiting, or with whoever took them.
   std::size_t in_use() const { return in_use_; }
 
  private:
+  static std::string_view view_of(const grpc::Slice& slice) {
+    return {reinterpret_cast<const char*>(slice.begin()), slice.size()};
+  }
+
+  // As gRPC brought it.
+  class in_pieces final : public response_bytes {
+   public:
+    in_pieces(std::vector<grpc::Slice> slices, std::shared_ptr<response_pool> pool)
+        : slices_(std::move(slices)), pool_(std::move(pool)) {
+      std::vector<std::string_view> views;
+      views.reserve(slices_.size());
+      for (const grpc::Slice& slice : slices_) {
+        views.push_back(view_of(slice));
+      }
+      set(std::move(views));
+      pool_->in_pieces_ += size();
+    }
+    ~in_pieces() override {
+      pool_->in_use_ -= size() + response_overhead;
+      pool_->in_pieces_ -= size();
+    }
+
+   private:
+    const std::vector<grpc::Slice> slices_;
+    const std::shared_ptr<response_pool> pool_;
+  };
+
+  // Put together.
+  class in_one final : public response_bytes {
+   public:
+    in_one(std::unique_ptr<std::string> bytes, std::shared_ptr<response_pool> pool)
+        : bytes_(std::move(bytes)), pool_(std::move(pool)) {
+      set(*bytes_);
+    }
+    ~in_one() override { pool_->give_back(std::move(bytes_)); }
+
+   private:
+    std::unique_ptr<std::string> bytes_;
+    const std::shared_ptr<response_pool> pool_;
+  };
+
+  // Whether a response of that size is handed on as gRPC brought it, which saves a copy. Its pieces lie in gRPC's read blocks, and
+  // keep all of them: of 256 KiB, up to 16 for each 256 KiB of it where the frames of many streams alternate.
+  bool stays_in_pieces(std::size_t size) const {
+    // Where one piece could keep a block, copying it costs next to nothing.
+    constexpr std::size_t least = std::size_t{32} << 10;
+    // Larger ones are mostly one large row, which the decoder would have to put together all the same.
+    constexpr std::size_t most = std::size_t{1} << 20;
+    constexpr std::size_t most_of_all = std::size_t{8} << 20;
+    return size >= least && size <= most && in_pieces_ + size <= most_of_all;
+  }
+
   // Two of vtgate's usual responses for each of a few streams; more are in use than lie here.
   static constexpr std::size_t most_kept = std::size_t{4} << 20;
   // Sizes are rounded up to this, so that responses of about one size fit into each other's memory. Smaller ones are left to
@@ -128,18 +184,18 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
     return fresh;
   }
 
-  void give_back(std::string* used) {
-    std::unique_ptr<std::string> owned(used);
-    in_use_ -= owned->size() + response_overhead;
-    owned->clear();
+  void give_back(std::unique_ptr<std::string> used) {
+    in_use_ -= used->size() + response_overhead;
+    used->clear();
     std::lock_guard<std::mutex> lock(mutex_);
-    if (owned->capacity() < step || owned->capacity() > most_kept - kept_) {
+    if (used->capacity() < step || used->capacity() > most_kept - kept_) {
       return;
     }
-    kept_ += owned->capacity();
-    free_.push_back(std::move(owned));
+    kept_ += used->capacity();
+    free_.push_back(std::move(used));
   }
 
+  std::atomic<std::size_t> in_pieces_{0};  // Bytes of the in_pieces.
   std::atomic<std::size_t> in_use_{0};
   std::mutex mutex_;
   std::vector<std::unique_ptr<std::string>> free_;  // The oldest first.
@@ -447,7 +503,7 @@ class grpc_vstream_client::running_call final : public announcer {
   bool may_finish() { return !reading_ && !std::exchange(finishing_, true); }
 
   void on_read(bool ok) {
-    response_buffer response = ok ? hub_->responses->flatten(incoming_) : response_buffer();
+    response_buffer response = ok ? hub_->responses->make(incoming_) : response_buffer();
     bool announce = false;
     bool read = false;
     bool finish = false;

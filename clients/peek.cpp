@@ -166,7 +166,7 @@ tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
       continue;  // Already answered; this is only its cancellation.
     }
     while (response_buffer response = call.handle->take()) {
-      if (!note_positions(*response, keyspace, call, found)) {
+      if (!note_positions(response->joined(), keyspace, call, found)) {
         return give_up({error_code::response_malformed,
                         "The server's answer to a question for the current position of keyspace " +
                             keyspace.str() + " is not a VStream response.",

@@ -8,6 +8,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "protocol/failure.hpp"
@@ -16,8 +18,54 @@
 
 namespace psource {
 
-/// One owned, contiguous, serialized vtgate.VStreamResponse.
-using response_buffer = std::shared_ptr<const std::string>;
+/// One serialized vtgate.VStreamResponse: its bytes, in the pieces in which the transport has them. Owns them.
+class response_bytes {
+ public:
+  response_bytes(const response_bytes&) = delete;
+  response_bytes& operator=(const response_bytes&) = delete;
+  virtual ~response_bytes() = default;
+
+  /// Bytes of all pieces.
+  std::size_t size() const { return size_; }
+  /// The pieces, in order; a field may be cut anywhere. They hold as long as the object does.
+  const std::string_view* begin() const { return pieces_.empty() ? &whole_ : pieces_.data(); }
+  const std::string_view* end() const { return pieces_.empty() ? &whole_ + 1 : pieces_.data() + pieces_.size(); }
+  /// Put together: a copy.
+  std::string joined() const {
+    std::string all;
+    all.reserve(size_);
+    for (const std::string_view piece : *this) all += piece;
+    return all;
+  }
+
+ protected:
+  response_bytes() = default;
+  void set(std::string_view whole) {
+    whole_ = whole;
+    size_ = whole.size();
+  }
+  void set(std::vector<std::string_view> pieces) {
+    pieces_ = std::move(pieces);
+    for (const std::string_view piece : pieces_) size_ += piece.size();
+  }
+
+ private:
+  std::string_view whole_;                // Where there are no pieces_.
+  std::vector<std::string_view> pieces_;  // Empty where the response is in one piece.
+  std::size_t size_ = 0;
+};
+
+/// A response in one piece.
+class whole_response final : public response_bytes {
+ public:
+  explicit whole_response(std::string bytes) : bytes_(std::move(bytes)) { set(bytes_); }
+
+ private:
+  const std::string bytes_;
+};
+
+/// Shared, because messages between threads are copied.
+using response_buffer = std::shared_ptr<const response_bytes>;
 
 /// How a stream ended. `status_code` is the gRPC status number (0 = the server closed the stream in good order).
 struct stream_end {

@@ -249,7 +249,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   FUZZ_CHECK(serialize(session.begin_attempt()));
   bool finished = false;
   while (!finished && !in.empty()) {
-    session.feed(std::make_shared<const std::string>(in.sized()));
+    session.feed(std::make_shared<const whole_response>(std::string(in.sized())));
     batch out;
     for (bool more_to_do = true; more_to_do;) {
       const auto step = session.pump(out);

@@ -7,6 +7,9 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using psource::testing::told_in_place;
   const std::string bytes(reinterpret_cast<const char*>(data), size);
   const std::string ours = told_in_place(bytes);
+  // Cut anywhere it says the same.
+  const psource::testing::cut_bytes cut(bytes, 1 + (size == 0 ? 0 : data[size / 2] % 61));
+  FUZZ_CHECK(psource::testing::told_in_pieces(cut.pieces) == ours);
   const std::string theirs = told_by_protobuf(bytes);
   // Ours is stricter (fields given twice), and Protobuf looks into nested messages that stay serialized here.
   if (ours != "malformed" && theirs != "malformed") FUZZ_CHECK(ours == theirs);

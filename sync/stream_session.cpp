@@ -120,7 +120,7 @@ stream_session::stream_session(session_spec spec, std::shared_ptr<const sync_clo
 stream_request stream_session::begin_attempt() {
   assembler_ = {};
   response_.reset();
-  events_ = {};
+  events_.clear();
   in_rows_ = false;
   has_change_ = false;
   lookup_answered_ = false;
@@ -165,7 +165,7 @@ stream_request stream_session::begin_attempt() {
 
 void stream_session::feed(response_buffer response) {
   response_ = std::move(response);
-  events_ = event_reader(*response_);
+  events_.begin(response_->begin(), response_->end());
   emitted_at_ = std::max(emitted_at_, clock_->wall_milliseconds());
   heard_ = true;
 }
@@ -188,6 +188,7 @@ result<pump_result> stream_session::pump(batch& out) {
     return fail(error_code::response_malformed, "A response of the stream " + spec_.keyspace.str() + "/" +
                                                     (spec_.shards.empty() ? "" : spec_.shards.front().str()) +
                                                     " cannot be decoded: it is not a whole VStreamResponse.");
+  events_.clear();
   response_.reset();
   return pump_result::needs_input;
 }

@@ -10,6 +10,9 @@ namespace psource {
 
 namespace {
 
+// Of a gathered event, from one response to the next: an event of many copied ones, not a large row.
+constexpr std::size_t most_kept = 16 * 1024;
+
 using wire::bytes_type;
 using wire::key;
 using wire::varint_type;
@@ -175,6 +178,77 @@ bool read_row_change(std::string_view bytes, row_change_view& change) {
 
 }  // namespace
 
+void event_reader::begin(const std::string_view* first, const std::string_view* last) {
+  clear();
+  next_piece_ = first;
+  last_piece_ = last;
+}
+
+void event_reader::clear() {
+  at_ = end_ = nullptr;
+  next_piece_ = last_piece_ = nullptr;
+  gathered_of_piece_ = 0;
+  ok_ = true;
+  reads_gathered_ = false;
+  last_ = model_head_ = {};
+  rows_at_ = nullptr;
+  for (auto& text : gathered_)
+    if (text.capacity() > most_kept) text = std::string();
+}
+
+// Where all that is read is used up. False when there is nothing more.
+bool event_reader::go_to_next_piece() {
+  reads_gathered_ = false;
+  while (next_piece_ != last_piece_) {
+    at_ = next_piece_->data() + gathered_of_piece_;
+    end_ = next_piece_->data() + next_piece_->size();
+    gathered_of_piece_ = 0;
+    ++next_piece_;
+    if (at_ != end_) return true;
+  }
+  return false;
+}
+
+// Where the field at at_ is not whole in what is read: puts it together. Broken when the pieces behind do not complete it.
+bool event_reader::gather() {
+  std::string& field = gathered_[gather_into_];
+  field.assign(at_, end_);
+  const auto take = [this, &field](std::size_t size) {
+    while (size != 0 && next_piece_ != last_piece_) {
+      const std::string_view there = next_piece_->substr(gathered_of_piece_, size);
+      field += there;
+      size -= there.size();
+      gathered_of_piece_ += there.size();
+      if (gathered_of_piece_ == next_piece_->size()) {
+        ++next_piece_;
+        gathered_of_piece_ = 0;
+      }
+    }
+    return size == 0;
+  };
+  // Byte by byte up to the length, then at once. No key has more than 10 bytes, nor has a length or a number.
+  for (unsigned more = 0; more < 20; ++more) {
+    if (!take(1)) return broken();
+    const char* at = field.data();
+    const char* const end = at + field.size();
+    std::uint32_t next = 0;
+    std::uint64_t size = 0;
+    if (!wire::read_key(at, end, next)) continue;
+    if ((next & 7) != bytes_type) {
+      if (!wire::skip(at, end, next & 7)) continue;
+    } else {
+      if (!wire::read_varint(at, end, size)) continue;
+      const auto have = static_cast<std::uint64_t>(end - at);
+      if (size > have && !take(static_cast<std::size_t>(size - have))) return broken();
+    }
+    at_ = field.data();
+    end_ = at_ + field.size();
+    reads_gathered_ = true;
+    return true;
+  }
+  return broken();
+}
+
 void event_reader::make_model() {
   const char* const rows_at = std::exchange(rows_at_, nullptr);
   const char* at = rows_at;
@@ -204,7 +278,9 @@ void event_reader::make_model() {
 
 bool event_reader::next_alike(row_change_view& change) {
   if (rows_at_ != nullptr) make_model();
-  if (model_head_.empty() || at_ == end_ || static_cast<unsigned char>(*at_) != key(1, bytes_type)) return false;
+  if (model_head_.empty() || (at_ == end_ && !go_to_next_piece()) ||
+      static_cast<unsigned char>(*at_) != key(1, bytes_type))
+    return false;
   const auto skip_same = [](const char*& at, const char* end, std::string_view same) {
     if (static_cast<std::size_t>(end - at) < same.size() || std::memcmp(at, same.data(), same.size()) != 0) return false;
     at += same.size();
@@ -214,7 +290,7 @@ bool event_reader::next_alike(row_change_view& change) {
   std::string_view event;
   std::string_view rows;
   std::string_view one;
-  if (!wire::read_bytes(at, end_, event)) return false;
+  if (!wire::read_bytes(at, end_, event)) return gather() && next_alike(change);
   const char* const behind = at;
   at = event.data();
   if (!skip_same(at, behind, model_head_) || !wire::read_bytes(at, behind, rows)) return false;
@@ -231,16 +307,22 @@ bool event_reader::next_alike(row_change_view& change) {
 bool event_reader::next(raw_event& event) {
   model_head_ = {};
   rows_at_ = nullptr;
-  while (at_ != end_) {
+  while (at_ != end_ || go_to_next_piece()) {
+    const char* at = at_;
     std::uint32_t next = 0;
     std::string_view bytes;
-    if (!wire::read_key(at_, end_, next)) return broken();
+    const bool whole = wire::read_key(at, end_, next) && (next == key(1, bytes_type) ? wire::read_bytes(at, end_, bytes)
+                                                                                     : wire::skip(at, end_, next & 7));
+    if (!whole) {
+      if (!gather()) return false;
+      continue;
+    }
+    at_ = at;
     if (next == key(1, bytes_type)) {
-      if (!wire::read_bytes(at_, end_, bytes)) return broken();
       last_ = bytes;
+      if (reads_gathered_) gather_into_ ^= 1;
       return read_event(bytes, event, rows_at_) || broken();
     }
-    if (!wire::skip(at_, end_, next & 7)) return broken();
   }
   return false;
 }
@@ -248,6 +330,7 @@ bool event_reader::next(raw_event& event) {
 bool event_reader::broken() {
   ok_ = false;
   at_ = end_;
+  next_piece_ = last_piece_;
   return false;
 }
 

@@ -1,6 +1,6 @@
 // Reads a serialized vtgate.VStreamResponse in place: events, row changes and rows are views into its bytes.
 //
-// The hot path of a copy: nothing is copied or allocated here. Grammar of the bytes (proto3, vitess proto/binlogdata.proto):
+// The hot path of a copy: nothing is copied or allocated here, but for events that lie across two pieces of a response. Grammar of the bytes (proto3, vitess proto/binlogdata.proto):
 //   response   := (tag 1, len, event)*
 //   event      := type=1 | timestamp=2 | statement=4 | row_event=5 | field_event=6 | vgtid=7 | current_time=20
 //               | keyspace=22 | shard=23 | event_gtid=28 | anything else (skipped)
@@ -11,7 +11,9 @@
 // here, and so are lengths that are not packed; no known server writes any of them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "protocol/vitess/row_view.hpp"
@@ -45,7 +47,7 @@ enum class event_type : std::int32_t {
   rows_query = 22,
 };
 
-/// One event. The views hold as long as the response's bytes do; nested messages are still serialized.
+/// One event. Nested messages are still serialized.
 struct raw_event {
   event_type type = event_type::unknown;
   /// Seconds since 1970: the commit's time in the binlog phase, 0 in a copy.
@@ -61,7 +63,8 @@ struct raw_event {
   std::string_view event_gtid;
 };
 
-/// Walks the events of one response.
+/// Walks the events of one response, which may come in pieces, cut anywhere. What its views show must stay where it is
+/// until the last of them was read.
 ///
 ///   event_reader events(bytes);
 ///   raw_event event;
@@ -70,23 +73,41 @@ struct raw_event {
 class event_reader {
  public:
   event_reader() = default;
+  event_reader(const event_reader&) = delete;
+  event_reader& operator=(const event_reader&) = delete;
   explicit event_reader(std::string_view response)
       : at_(response.data()), end_(response.data() + response.size()) {}
 
-  /// The next event; false at the end and when the bytes are malformed.
+  /// Begins with another response: its pieces from `first` up to `last`, an array that stays as it is as well.
+  void begin(const std::string_view* first, const std::string_view* last);
+  /// Has nothing more to read, and gives back what was large.
+  void clear();
+
+  /// The next event; false at the end and when the bytes are malformed. Its views hold until the next call or begin().
   bool next(raw_event& event);
   /// The row change of the next event, when that event is like the last one of next() in every byte but those of its one
   /// row change (and the lengths around it): a copy sends each row in an event of its own. False, and nothing taken, for
-  /// any other event: next() knows what it is.
+  /// any other event: next() knows what it is. The change's views hold until the next call of either, the event's still.
   bool next_alike(row_change_view& change);
   bool ok() const { return ok_; }
 
  private:
   void make_model();
+  bool go_to_next_piece();
+  bool gather();
   bool broken();
+  // What is read: the rest of a piece, or of one gathered field.
   const char* at_ = nullptr;
   const char* end_ = nullptr;
   bool ok_ = true;
+  // The pieces behind it, and how many bytes of the first of them were gathered already.
+  const std::string_view* next_piece_ = nullptr;
+  const std::string_view* last_piece_ = nullptr;
+  std::size_t gathered_of_piece_ = 0;
+  // Fields that lie across pieces are put together here: in the one where the last event of next() is not.
+  std::string gathered_[2];
+  unsigned gather_into_ = 0;
+  bool reads_gathered_ = false;
   // The last event, and where in it the length of row_event stands; null when it has none, and once the model is made.
   std::string_view last_;
   const char* rows_at_ = nullptr;

@@ -5,10 +5,12 @@
 #include <doctest/doctest.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
+#include <malloc.h>
 #include <zlib.h>
 
 #include <atomic>
 #include <future>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <set>
@@ -221,7 +223,8 @@ TEST_CASE("a call that is not taken from holds no more than twice its window bes
 
 TEST_CASE("used memory serves the next response without becoming twice as large") {
   call_script script{{}, 1, std::nullopt};
-  for (std::size_t size = 200'000; size <= 400'000; size += 5'000) script.responses.emplace_back(size, 'x');
+  // Larger than those that stay in pieces.
+  for (std::size_t size = 1'100'000; size <= 1'900'000; size += 20'000) script.responses.emplace_back(size, 'x');
   const std::size_t count = script.responses.size();
   scripted_server server(always(std::move(script)));
   auto client = client_of(server.settings(), {1, false});
@@ -235,7 +238,59 @@ TEST_CASE("used memory serves the next response without becoming twice as large"
       continue;
     }
     taken += 1;
-    REQUIRE(response->capacity() <= response->size() + response->size() / 2 + 64 * 1024);
+    REQUIRE(std::next(response->begin()) == response->end());
+    const std::size_t capacity = malloc_usable_size(const_cast<char*>(response->begin()->data()));
+    REQUIRE(capacity <= response->size() + response->size() / 2 + 64 * 1024);
+  }
+}
+
+TEST_CASE("usual responses stay in gRPC's pieces, up to 8 MiB in all; small and very large ones are put together") {
+  call_script script;
+  std::mt19937 random(3);
+  const auto add = [&](std::size_t size) {
+    std::string bytes(size, '\0');
+    for (char& c : bytes) c = static_cast<char>(random());
+    script.responses.push_back(std::move(bytes));
+  };
+  add(30'000);
+  add(1'100'000);
+  for (int i = 0; i < 40; ++i) add(300'000);
+  const std::vector<std::string> sent = script.responses;
+  scripted_server server(always(std::move(script)));
+  auto client = client_of(server.settings(), {1, false});
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({}, listener);
+  std::vector<response_buffer> taken;
+  std::size_t in_pieces = 0;
+  while (taken.size() < sent.size()) {
+    const response_buffer response = call->take();
+    if (!response) {
+      REQUIRE(listener->wait_for_news());
+      continue;
+    }
+    const std::size_t number = taken.size();
+    REQUIRE(response->joined() == sent[number]);
+    REQUIRE(response->size() == sent[number].size());
+    const auto pieces = static_cast<std::size_t>(response->end() - response->begin());
+    if (pieces > 1) in_pieces += response->size();
+    CAPTURE(number);
+    REQUIRE((pieces > 1) == (number >= 2 && number < 2 + 27));  // 28 of 300,000 bytes are more than 8 MiB.
+    taken.push_back(response);
+  }
+  CHECK(in_pieces == 27 * 300'000);
+  // What was given back makes room.
+  taken.clear();
+  CHECK(client->held_bytes() == 0);
+  auto next = client->open({}, listener);
+  std::size_t again = 0;
+  while (again < 5) {
+    const response_buffer response = next->take();
+    if (!response) {
+      REQUIRE(listener->wait_for_news());
+      continue;
+    }
+    again += 1;
+    if (again > 2) REQUIRE(response->end() - response->begin() > 1);
   }
 }
 

@@ -74,7 +74,7 @@ inline std::vector<std::string> take_all(vstream_call& call, recording_listener&
   for (;;) {
     const bool last = listener.ended();
     while (response_buffer r = call.take()) {
-      taken.push_back(*r);
+      taken.push_back(r->joined());
     }
     if (last || !listener.wait_for_news()) {
       return taken;

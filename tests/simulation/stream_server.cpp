@@ -33,6 +33,25 @@ void fill(query::Row* row, const model_row& values, const table_shape& shape) {
   row->set_values(bytes);
 }
 
+// Counted for as long as anybody holds it: in the transport, in a message or in a session. Every other one is cut into pieces,
+// as gRPC cuts them: anywhere.
+class served_response final : public response_bytes {
+ public:
+  served_response(std::string bytes, std::shared_ptr<response_account> account)
+      : bytes_(std::move(bytes)), account_(std::move(account)) {
+    const std::size_t piece = bytes_.size() % 2 == 0 ? bytes_.size() : 1 + bytes_.size() % 251;
+    std::vector<std::string_view> pieces;
+    for (std::size_t at = 0; at < bytes_.size(); at += piece)
+      pieces.push_back(std::string_view(bytes_).substr(at, piece));
+    set(std::move(pieces));
+  }
+  ~served_response() override { account_->bytes -= size(); }
+
+ private:
+  const std::string bytes_;
+  const std::shared_ptr<response_account> account_;
+};
+
 // vtgate looks for a tablet that can serve a position until it gives up; it does not say why none could.
 stream_end no_tablet_for(const std::string& shard) {
   return {status_cancelled,
@@ -148,11 +167,7 @@ void served_call::send(std::size_t events) {
 void served_call::hand_out(std::string bytes) {
   const std::size_t size = bytes.size();
   held_->grow(size);
-  // Counted for as long as anybody holds it: in the transport, in a message or in a session.
-  ready_.emplace_back(new const std::string(std::move(bytes)), [held = held_, size](const std::string* response) {
-    held->bytes -= size;
-    delete response;
-  });
+  ready_.push_back(std::make_shared<const served_response>(std::move(bytes), held_));
   ready_bytes_ += size;
   if (!std::exchange(told_ready_, true)) listener_->on_ready();
 }

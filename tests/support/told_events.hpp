@@ -4,8 +4,11 @@
 #include <google/protobuf/stubs/logging.h>
 
 #include <cstdint>
+#include <cstring>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "protocol/vitess/response_decoder.hpp"
 #include "vtgate.pb.h"
@@ -14,9 +17,10 @@ namespace psource::testing {
 
 // What one decoder says of a response, as text; "malformed" where it refuses, where the lengths of a row do not add up,
 // and where a bitmap's bytes do not cover its count. `alike` counts the events that next_alike() took.
-inline std::string told_in_place(std::string_view bytes, std::size_t* alike = nullptr) {
+inline std::string told_in_pieces(const std::vector<std::string_view>& pieces, std::size_t* alike = nullptr) {
   std::string text;
-  event_reader events(bytes);
+  event_reader events;
+  events.begin(pieces.data(), pieces.data() + pieces.size());
   raw_event event;
   const auto tell_row = [&text](const row_view& row) {
     if (!row.present) {
@@ -37,31 +41,52 @@ inline std::string told_in_place(std::string_view bytes, std::size_t* alike = nu
     return true;
   };
   while (events.next(event)) {
-    std::string head = std::to_string(static_cast<int>(event.type)) + "@" + std::to_string(event.timestamp) + " " +
-                       std::string(event.keyspace) + "/" + std::string(event.shard) + " " +
-                       std::string(event.statement) + std::string(event.event_gtid);
+    row_event_reader rows(event.row_event);
+    const auto tell_head = [&] {
+      text += std::to_string(static_cast<int>(event.type)) + "@" + std::to_string(event.timestamp) + " " +
+              std::string(event.keyspace) + "/" + std::string(event.shard) + " " + std::string(event.statement) +
+              std::string(event.event_gtid);
+      if (event.row_event.data() != nullptr) text += " " + std::string(rows.table_name());
+    };
+    tell_head();
     row_change_view change;
     if (event.row_event.data() != nullptr) {
-      row_event_reader rows(event.row_event);
-      head += " " + std::string(rows.table_name());
-      text += head;
       while (rows.next(change))
         if (!tell_change(change)) return "malformed";
       if (!rows.ok()) return "malformed";
-    } else {
-      text += head;
     }
     text += "\n";
-    // As a session does it: what is like this event is not read as a whole.
+    // As a session does it: what is like this event is not read as a whole, and its views still hold.
     while (events.next_alike(change)) {
       if (alike != nullptr) ++*alike;
-      text += head;
+      tell_head();
       if (!tell_change(change)) return "malformed";
       text += "\n";
     }
   }
   return events.ok() ? text : "malformed";
 }
+
+inline std::string told_in_place(std::string_view bytes, std::size_t* alike = nullptr) {
+  return told_in_pieces({bytes}, alike);
+}
+
+// Of `size` bytes each; the last one may be shorter. Each in memory of its own, so that reading past one's end is found out.
+class cut_bytes {
+ public:
+  cut_bytes(std::string_view bytes, std::size_t size) {
+    for (std::size_t at = 0; at < bytes.size(); at += size) {
+      const std::string_view part = bytes.substr(at, size);
+      memory_.push_back(std::make_unique<char[]>(part.size()));
+      std::memcpy(memory_.back().get(), part.data(), part.size());
+      pieces.emplace_back(memory_.back().get(), part.size());
+    }
+  }
+  std::vector<std::string_view> pieces;
+
+ private:
+  std::vector<std::unique_ptr<char[]>> memory_;
+};
 
 inline std::string told_by_protobuf(const std::string& bytes) {
   // Damaged bytes are what its callers are about: no word about them on stderr.

@@ -79,7 +79,7 @@ inline std::string told(const std::string& lines) {
   return text;
 }
 
-inline response_buffer buffer(std::string bytes) { return std::make_shared<const std::string>(std::move(bytes)); }
+inline response_buffer buffer(std::string bytes) { return std::make_shared<const whole_response>(std::move(bytes)); }
 
 inline gtid_set gtids(const std::string& text) { return *gtid_set::parse_position(text); }
 

@@ -9,9 +9,11 @@
 #include "tests/support/told_events.hpp"
 
 using namespace psource;
+using psource::testing::cut_bytes;
 using psource::testing::event_script;
 using psource::testing::row_values;
 using psource::testing::told_by_protobuf;
+using psource::testing::told_in_pieces;
 using psource::testing::told_in_place;
 
 TEST_CASE("the decoder tells what Protobuf tells, on every recording") {
@@ -48,6 +50,55 @@ TEST_CASE("the decoder never accepts what Protobuf tells otherwise, on damaged b
     REQUIRE(ours == theirs);
   }
   CHECK(accepted > 3000);
+}
+
+TEST_CASE("a response in pieces tells what it tells as a whole, wherever it is cut") {
+  std::size_t events_alike = 0;
+  for (const auto& name : psource::testing::recording_names())
+    for (const auto& response : psource::testing::read_recording(name)) {
+      std::size_t alike = 0;
+      const std::string whole = told_in_place(response, &alike);
+      for (const std::size_t size : {1, 2, 3, 7, 19, 64, 251, 1000}) {
+        const cut_bytes cut(response, size);
+        std::size_t still_alike = 0;
+        REQUIRE_MESSAGE(told_in_pieces(cut.pieces, &still_alike) == whole, name, " in pieces of ", size);
+        REQUIRE(still_alike == alike);
+      }
+      events_alike += alike;
+    }
+  CHECK(events_alike > 100);
+
+  event_script script;
+  script.field("t").insert("t", "1", "one").insert("t", "2", std::string(300, 'x')).insert("t", "3", "three");
+  script.row("t", row_values{"1", "a"}, std::nullopt, 7).heartbeat();
+  // And fields that no server sends yet: a number, eight bytes, four bytes.
+  const std::string response = script.take() + std::string("\x18\xff\xff\x03\x21" "12345678" "\x2d" "1234", 18);
+  const std::string whole = told_in_place(response);
+  REQUIRE(whole != "malformed");
+  for (std::size_t first = 0; first <= response.size(); ++first)
+    for (std::size_t second = first; second <= response.size(); ++second) {
+      // Pieces may be empty, too.
+      const std::string_view all = response;
+      REQUIRE(told_in_pieces({all.substr(0, first), all.substr(first, second - first), all.substr(second)}) == whole);
+    }
+}
+
+TEST_CASE("what is malformed as a whole is so in pieces") {
+  event_script script;
+  script.field("t").insert("t", "1", "one").insert("t", "2", "two");
+  const std::string good = script.take();
+  std::mt19937 random(11);
+  std::size_t refused = 0;
+  for (int round = 0; round < 20000; ++round) {
+    std::string bytes = good;
+    for (unsigned k = 0; k < 1 + random() % 2; ++k) bytes[random() % bytes.size()] = static_cast<char>(random());
+    if (random() % 4 == 0) bytes.resize(random() % bytes.size());
+    const std::string whole = told_in_place(bytes);
+    const cut_bytes cut(bytes, 1 + random() % 40);
+    REQUIRE(told_in_pieces(cut.pieces) == whole);
+    if (whole == "malformed") ++refused;
+  }
+  CHECK(refused > 3000);
 }
 
 TEST_CASE("events that differ in their one row change alone are taken as alike, any others are not") {
