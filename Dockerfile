@@ -14,11 +14,11 @@ RUN cmake -S . -B /build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPSOURCE_TE
     && cmake --build /build --target source-planetscale \
     && strip /build/source-planetscale
 
-# bookworm-slim brings sh, sleep and mv, which Airbyte's launcher uses inside the image, and glibc's character sets.
+# gRPC is part of the program (PSOURCE_STATIC_GRPC). bookworm-slim brings sh, sleep and mv, which Airbyte's launcher uses inside the image, and glibc's character sets.
 FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
-        ca-certificates libcaf-core0.17 libgrpc++1.51 libmariadb3 libprotobuf32 libssl3 libstdc++6 zlib1g \
+        ca-certificates libc-ares2 libcaf-core0.17 libmariadb3 libprotobuf32 libre2-9 libssl3 libstdc++6 zlib1g \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 1000 airbyte \
     && useradd --uid 1000 --gid 1000 --home-dir /airbyte --create-home --shell /bin/sh airbyte

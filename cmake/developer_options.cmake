@@ -2,6 +2,12 @@
 set(PSOURCE_SANITIZER "" CACHE STRING "address (with UBSan), thread, or nothing")
 set_property(CACHE PSOURCE_SANITIZER PROPERTY STRINGS "" address thread)
 option(PSOURCE_FUZZ "Build the libFuzzer targets (clang)" OFF)
+set(static_grpc ON)
+if(PSOURCE_SANITIZER OR PSOURCE_FUZZ OR CMAKE_BUILD_TYPE STREQUAL "Debug")
+  # ThreadSanitizer tells code that was built without it by its library.
+  set(static_grpc OFF)
+endif()
+option(PSOURCE_STATIC_GRPC "Link gRPC and Abseil statically, where their archives are there" ${static_grpc})
 option(PSOURCE_WERROR "Treat warnings as errors" ON)
 
 add_library(psource_options INTERFACE)
