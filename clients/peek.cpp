@@ -5,13 +5,15 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <set>
 #include <utility>
 
 #include "protocol/vitess/request.hpp"
-#include "vtgate.pb.h"
+#include "protocol/vitess/response_decoder.hpp"
+#include "protocol/vitess/vgtid.hpp"
 
 namespace psource {
 namespace {
@@ -60,28 +62,33 @@ class poster final : public vstream_listener {
 };
 
 struct peek_call {
-  std::set<std::string> missing;
+  std::set<std::string, std::less<>> missing;
   std::unique_ptr<vstream_call> handle;
 };
 
 // False when the bytes are no response.
-bool note_positions(const std::string& bytes, const keyspace_name& keyspace, peek_call& call,
+bool note_positions(const response_bytes& response, const keyspace_name& keyspace, peek_call& call,
                     std::map<shard_id, std::string>& found) {
-  vtgate::VStreamResponse response;
-  if (!response.ParseFromString(bytes)) {
-    return false;
-  }
-  for (const binlogdata::VEvent& event : response.events()) {
-    for (const binlogdata::ShardGtid& shard : event.vgtid().shard_gtids()) {
-      if (shard.keyspace() != keyspace.str() || shard.gtid().empty() || shard.gtid() == "current") {
+  event_reader events;
+  events.begin(response.begin(), response.end());
+  raw_event event;
+  while (events.next(event)) {
+    shard_gtid_reader shards(event.vgtid);
+    while (shards.next()) {
+      if (shards.keyspace() != keyspace.str() || shards.gtid().empty() || shards.gtid() == "current") {
         continue;
       }
-      if (call.missing.erase(shard.shard()) != 0) {
-        found.emplace(shard_id{keyspace, shard_name(shard.shard())}, shard.gtid());
+      const auto wanted = call.missing.find(shards.shard());
+      if (wanted != call.missing.end()) {
+        found.emplace(shard_id{keyspace, shard_name(*wanted)}, std::string(shards.gtid()));
+        call.missing.erase(wanted);
       }
     }
+    if (!shards.ok()) {
+      return false;
+    }
   }
-  return true;
+  return events.ok();
 }
 
 std::string list_of(const std::vector<shard_name>& shards) {
@@ -166,7 +173,7 @@ tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
       continue;  // Already answered; this is only its cancellation.
     }
     while (response_buffer response = call.handle->take()) {
-      if (!note_positions(response->joined(), keyspace, call, found)) {
+      if (!note_positions(*response, keyspace, call, found)) {
         return give_up({error_code::response_malformed,
                         "The server's answer to a question for the current position of keyspace " +
                             keyspace.str() + " is not a VStream response.",

@@ -105,6 +105,47 @@ result<vgtid> parse_vgtid(std::string_view bytes) {
   return parsed;
 }
 
+bool shard_gtid_reader::read_entry(std::string_view bytes) {
+  using wire::bytes_type;
+  using wire::key;
+  keyspace_ = shard_ = gtid_ = {};
+  const char* at = bytes.data();
+  const char* const end = at + bytes.size();
+  while (at != end) {
+    std::uint32_t found = 0;
+    if (!wire::read_key(at, end, found)) return false;
+    bool good = true;
+    switch (found) {
+      case key(binlogdata::ShardGtid::kKeyspaceFieldNumber, bytes_type):
+        good = wire::read_bytes(at, end, keyspace_);
+        break;
+      case key(binlogdata::ShardGtid::kShardFieldNumber, bytes_type):
+        good = wire::read_bytes(at, end, shard_);
+        break;
+      case key(binlogdata::ShardGtid::kGtidFieldNumber, bytes_type):
+        good = wire::read_bytes(at, end, gtid_);
+        break;
+      default:
+        good = wire::skip(at, end, found & 7);
+    }
+    if (!good) return false;
+  }
+  return true;
+}
+
+bool shard_gtid_reader::next() {
+  while (at_ != end_) {
+    std::uint32_t found = 0;
+    std::string_view entry;
+    ok_ = wire::read_key(at_, end_, found);
+    const bool is_shard = found == wire::key(binlogdata::VGtid::kShardGtidsFieldNumber, wire::bytes_type);
+    ok_ = ok_ && (is_shard ? wire::read_bytes(at_, end_, entry) && read_entry(entry) : wire::skip(at_, end_, found & 7));
+    if (!ok_) at_ = end_;
+    if (ok_ && is_shard) return true;
+  }
+  return false;
+}
+
 std::optional<field_event_shape> shape_of_field_event(std::string_view bytes) {
   constexpr std::uint32_t table_name = wire::key(binlogdata::FieldEvent::kTableNameFieldNumber, wire::bytes_type);
   constexpr std::uint32_t keyspace = wire::key(binlogdata::FieldEvent::kKeyspaceFieldNumber, wire::bytes_type);

@@ -42,6 +42,37 @@ struct vgtid {
 /// primary key that could not be sent back.
 result<vgtid> parse_vgtid(std::string_view bytes);
 
+/// Walks the shards of a serialized binlogdata.VGtid in place, for whoever looks for a position only. A stream of many shards
+/// tells all of them each time: decoding them all would cost shards² for one position of each.
+///
+///   shard_gtid_reader shards(event.vgtid);
+///   while (shards.next()) use(shards.keyspace(), shards.shard(), shards.gtid());
+///   if (!shards.ok()) …the bytes are malformed from here on
+///
+/// The views are of the VGTID's bytes, as sent: nothing says that they are UTF-8.
+class shard_gtid_reader {
+ public:
+  explicit shard_gtid_reader(std::string_view vgtid) : at_(vgtid.data()), end_(vgtid.data() + vgtid.size()) {}
+
+  /// The next shard; false at the end and when the bytes are malformed.
+  bool next();
+  std::string_view keyspace() const { return keyspace_; }
+  std::string_view shard() const { return shard_; }
+  /// As shard_progress::gtid.
+  std::string_view gtid() const { return gtid_; }
+  bool ok() const { return ok_; }
+
+ private:
+  bool read_entry(std::string_view bytes);
+
+  const char* at_;
+  const char* end_;
+  std::string_view keyspace_;
+  std::string_view shard_;
+  std::string_view gtid_;
+  bool ok_ = true;
+};
+
 /// Decodes a serialized binlogdata.FieldEvent; the table's name stays as sent ("table" or "keyspace.table").
 result<field_event> parse_field_event(std::string_view bytes);
 

@@ -123,6 +123,52 @@ TEST_CASE("a VGTID that names a shard twice is refused") {
   CHECK(steps_of(assembler, script.take()) == "..BE");
 }
 
+TEST_CASE("the shards of a VGTID are walked as Protobuf reads them, or refused") {
+  const auto log = google::protobuf::SetLogHandler(nullptr);
+  std::size_t same = 0;
+  std::size_t refused = 0;
+  const auto compare = [&](const std::string& bytes) {
+    binlogdata::VGtid expected;
+    const bool whole = expected.ParseFromString(bytes);
+    psource::shard_gtid_reader shards(bytes);
+    int number = 0;
+    while (shards.next()) {
+      // What Protobuf refuses may have been well up to there; this reader looks at fewer of the bytes.
+      if (!whole) continue;
+      REQUIRE(number < expected.shard_gtids_size());
+      const auto& entry = expected.shard_gtids(number++);
+      REQUIRE(shards.keyspace() == entry.keyspace());
+      REQUIRE(shards.shard() == entry.shard());
+      REQUIRE(shards.gtid() == entry.gtid());
+    }
+    if (whole) REQUIRE((!shards.ok() || number == expected.shard_gtids_size()));
+    shards.ok() ? ++same : ++refused;
+    return shards.ok();
+  };
+  binlogdata::VGtid vgtid;
+  for (const char* shard : {"-80", "80-"}) {
+    auto& entry = *vgtid.add_shard_gtids();
+    entry.set_keyspace("ks");
+    entry.set_shard(shard);
+    entry.set_gtid("MySQL56/x:1");
+    entry.add_table_p_ks()->set_table_name("t");
+  }
+  const std::string usual = vgtid.SerializeAsString();
+  REQUIRE(compare(usual));
+  REQUIRE(compare(""));
+  REQUIRE(compare(usual + std::string("\x10\x05", 2)));  // A field that no server sends yet.
+  for (std::size_t cut = 1; cut < usual.size(); ++cut) compare(usual.substr(0, cut));
+  for (std::size_t at = 0; at < usual.size(); ++at)
+    for (unsigned value = 0; value < 256; ++value) {
+      std::string changed = usual;
+      changed[at] = static_cast<char>(value);
+      compare(changed);
+    }
+  CHECK(same > 5000);
+  CHECK(refused > 1000);
+  google::protobuf::SetLogHandler(log);
+}
+
 TEST_CASE("the usual VGTID is read as Protobuf reads it, and so is whatever resembles it") {
   // Protobuf tells of strings that are not UTF-8.
   const auto log = google::protobuf::SetLogHandler(nullptr);
