@@ -1,6 +1,7 @@
 // Reads a serialized vtgate.VStreamResponse in place: events, row changes and rows are views into its bytes.
 //
-// The hot path of a copy: nothing is copied or allocated here, but for events that lie across two pieces of a response. Grammar of the bytes (proto3, vitess proto/binlogdata.proto):
+// The hot path of a copy: nothing is copied or allocated here, but for events that lie across two pieces of a response.
+// Grammar of the bytes (proto3, vitess proto/binlogdata.proto):
 //   response   := (tag 1, len, event)*
 //   event      := type=1 | timestamp=2 | statement=4 | row_event=5 | field_event=6 | vgtid=7 | current_time=20
 //               | keyspace=22 | shard=23 | event_gtid=28 | anything else (skipped)
