@@ -86,9 +86,8 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
     std::vector<grpc::Slice> slices;
     const std::size_t size = in.Valid() && in.Dump(&slices).ok() ? in.Length() : 0;
     in.Clear();
-    in_use_ += size + response_overhead;
     if (slices.size() > 1 && stays_in_pieces(size)) {
-      return std::make_shared<const in_pieces>(std::move(slices), shared_from_this());
+      return std::make_shared<const in_pieces>(size, std::move(slices), shared_from_this());
     }
     std::unique_ptr<std::string> joined = take(size);
     for (const grpc::Slice& slice : slices) {
@@ -105,41 +104,48 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
     return {reinterpret_cast<const char*>(slice.begin()), slice.size()};
   }
 
-  // As gRPC brought it.
-  class in_pieces final : public response_bytes {
+  // Counted as in use for as long as it is there.
+  class counted : public response_bytes {
    public:
-    in_pieces(std::vector<grpc::Slice> slices, std::shared_ptr<response_pool> pool)
-        : slices_(std::move(slices)), pool_(std::move(pool)) {
+    ~counted() override { pool_->in_use_ -= size() + response_overhead; }
+
+   protected:
+    counted(std::size_t size, std::shared_ptr<response_pool> pool) : pool_(std::move(pool)) {
+      pool_->in_use_ += size + response_overhead;
+    }
+    const std::shared_ptr<response_pool> pool_;
+  };
+
+  // As gRPC brought it.
+  class in_pieces final : public counted {
+   public:
+    in_pieces(std::size_t size, std::vector<grpc::Slice> slices, std::shared_ptr<response_pool> pool)
+        : counted(size, std::move(pool)), slices_(std::move(slices)) {
       std::vector<std::string_view> views;
       views.reserve(slices_.size());
       for (const grpc::Slice& slice : slices_) {
         views.push_back(view_of(slice));
       }
       set(std::move(views));
-      pool_->in_pieces_ += size();
+      pool_->in_pieces_ += size;
     }
-    ~in_pieces() override {
-      pool_->in_use_ -= size() + response_overhead;
-      pool_->in_pieces_ -= size();
-    }
+    ~in_pieces() override { pool_->in_pieces_ -= size(); }
 
    private:
     const std::vector<grpc::Slice> slices_;
-    const std::shared_ptr<response_pool> pool_;
   };
 
   // Put together.
-  class in_one final : public response_bytes {
+  class in_one final : public counted {
    public:
     in_one(std::unique_ptr<std::string> bytes, std::shared_ptr<response_pool> pool)
-        : bytes_(std::move(bytes)), pool_(std::move(pool)) {
+        : counted(bytes->size(), std::move(pool)), bytes_(std::move(bytes)) {
       set(*bytes_);
     }
     ~in_one() override { pool_->give_back(std::move(bytes_)); }
 
    private:
     std::unique_ptr<std::string> bytes_;
-    const std::shared_ptr<response_pool> pool_;
   };
 
   // Whether a response of that size is handed on as gRPC brought it, which saves a copy. Its pieces lie in gRPC's read blocks, and
@@ -185,7 +191,6 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
   }
 
   void give_back(std::unique_ptr<std::string> used) {
-    in_use_ -= used->size() + response_overhead;
     used->clear();
     std::lock_guard<std::mutex> lock(mutex_);
     if (used->capacity() < step || used->capacity() > most_kept - kept_) {
