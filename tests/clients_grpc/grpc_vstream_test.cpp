@@ -230,14 +230,9 @@ TEST_CASE("used memory serves the next response without becoming twice as large"
   auto client = client_of(server.settings(), {1, false});
   auto listener = std::make_shared<recording_listener>();
   auto call = client->open({}, listener);
-  std::size_t taken = 0;
-  while (taken < count) {
-    const response_buffer response = call->take();
-    if (!response) {
-      REQUIRE(listener->wait_for_news());
-      continue;
-    }
-    taken += 1;
+  for (std::size_t taken = 0; taken < count; ++taken) {
+    const response_buffer response = take_next(*call, *listener);
+    REQUIRE(response != nullptr);
     REQUIRE(std::next(response->begin()) == response->end());
     const std::size_t capacity = malloc_usable_size(const_cast<char*>(response->begin()->data()));
     REQUIRE(capacity <= response->size() + response->size() / 2 + 64 * 1024);
@@ -263,11 +258,8 @@ TEST_CASE("usual responses stay in gRPC's pieces, up to 8 MiB in all; small and 
   std::vector<response_buffer> taken;
   std::size_t in_pieces = 0;
   while (taken.size() < sent.size()) {
-    const response_buffer response = call->take();
-    if (!response) {
-      REQUIRE(listener->wait_for_news());
-      continue;
-    }
+    const response_buffer response = take_next(*call, *listener);
+    REQUIRE(response != nullptr);
     const std::size_t number = taken.size();
     REQUIRE(response->joined() == sent[number]);
     REQUIRE(response->size() == sent[number].size());
@@ -282,15 +274,10 @@ TEST_CASE("usual responses stay in gRPC's pieces, up to 8 MiB in all; small and 
   taken.clear();
   CHECK(client->held_bytes() == 0);
   auto next = client->open({}, listener);
-  std::size_t again = 0;
-  while (again < 5) {
-    const response_buffer response = next->take();
-    if (!response) {
-      REQUIRE(listener->wait_for_news());
-      continue;
-    }
-    again += 1;
-    if (again > 2) REQUIRE(response->end() - response->begin() > 1);
+  for (std::size_t number = 0; number < 5; ++number) {
+    const response_buffer response = take_next(*next, *listener);
+    REQUIRE(response != nullptr);
+    if (number >= 2) REQUIRE(response->end() - response->begin() > 1);
   }
 }
 

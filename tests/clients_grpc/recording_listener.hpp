@@ -68,6 +68,16 @@ class recording_listener final : public vstream_listener {
   std::optional<stream_end> end_;
 };
 
+/// Waits for the next response; nullptr when there is no news.
+inline response_buffer take_next(vstream_call& call, recording_listener& listener) {
+  for (;;) {
+    response_buffer r = call.take();
+    if (r != nullptr || !listener.wait_for_news()) {
+      return r;
+    }
+  }
+}
+
 /// Takes everything up to the end of the call.
 inline std::vector<std::string> take_all(vstream_call& call, recording_listener& listener) {
   std::vector<std::string> taken;

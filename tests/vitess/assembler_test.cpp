@@ -11,6 +11,17 @@ using psource::testing::event_script;
 
 namespace {
 
+// `text` with each of its bytes as each value that a byte can have.
+template <class Use>
+void for_each_changed_byte(const std::string& text, const Use& use) {
+  for (std::size_t at = 0; at < text.size(); ++at)
+    for (unsigned value = 0; value < 256; ++value) {
+      std::string changed = text;
+      changed[at] = static_cast<char>(value);
+      use(changed);
+    }
+}
+
 // One letter per step: F fields, R rows, B boundary, C copy completed, h heartbeat, . nothing; E = refused.
 std::string steps_of(event_assembler& assembler, const std::string& response) {
   std::string steps;
@@ -124,7 +135,7 @@ TEST_CASE("a VGTID that names a shard twice is refused") {
 }
 
 TEST_CASE("the shards of a VGTID are walked as Protobuf reads them, or refused") {
-  const auto log = google::protobuf::SetLogHandler(nullptr);
+  const google::protobuf::LogSilencer quiet;
   std::size_t same = 0;
   std::size_t refused = 0;
   const auto compare = [&](const std::string& bytes) {
@@ -158,20 +169,14 @@ TEST_CASE("the shards of a VGTID are walked as Protobuf reads them, or refused")
   REQUIRE(compare(""));
   REQUIRE(compare(usual + std::string("\x10\x05", 2)));  // A field that no server sends yet.
   for (std::size_t cut = 1; cut < usual.size(); ++cut) compare(usual.substr(0, cut));
-  for (std::size_t at = 0; at < usual.size(); ++at)
-    for (unsigned value = 0; value < 256; ++value) {
-      std::string changed = usual;
-      changed[at] = static_cast<char>(value);
-      compare(changed);
-    }
+  for_each_changed_byte(usual, compare);
   CHECK(same > 5000);
   CHECK(refused > 1000);
-  google::protobuf::SetLogHandler(log);
 }
 
 TEST_CASE("the usual VGTID is read as Protobuf reads it, and so is whatever resembles it") {
   // Protobuf tells of strings that are not UTF-8.
-  const auto log = google::protobuf::SetLogHandler(nullptr);
+  const google::protobuf::LogSilencer quiet;
   std::size_t read = 0;
   std::size_t refused = 0;
   const auto compare = [&](const std::string& bytes) {
@@ -197,14 +202,10 @@ TEST_CASE("the usual VGTID is read as Protobuf reads it, and so is whatever rese
   compare(usual);
   REQUIRE(read == 1);
   for (std::size_t cut = 0; cut < usual.size(); ++cut) compare(usual.substr(0, cut));
-  for (std::size_t at = 0; at < usual.size(); ++at)
-    for (unsigned value = 0; value < 256; ++value) {
-      std::string changed = usual;
-      changed[at] = static_cast<char>(value);
-      compare(changed);
-      compare(changed + usual);
-    }
+  for_each_changed_byte(usual, [&](const std::string& changed) {
+    compare(changed);
+    compare(changed + usual);
+  });
   CHECK(read > 1000);
   CHECK(refused > 1000);
-  google::protobuf::SetLogHandler(log);
 }
