@@ -14,7 +14,8 @@ RUN cmake -S . -B /build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPSOURCE_TE
     && cmake --build /build --target source-planetscale \
     && strip /build/source-planetscale
 
-# gRPC is part of the program (PSOURCE_STATIC_GRPC). bookworm-slim brings sh, sleep and mv, which Airbyte's launcher uses inside the image, and glibc's character sets.
+# gRPC is part of the program (PSOURCE_STATIC_GRPC).
+# bookworm-slim brings sh, sleep and mv, which Airbyte's launcher uses inside the image, and glibc's character sets.
 FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \

@@ -9,15 +9,13 @@ import subprocess
 import sys
 import unittest
 
+from hardened_test import readelf
+
 DOCKERFILE = ""
 PROGRAM = ""
 
 # In every Debian image.
 ALWAYS_THERE = {"libc6", "libgcc-s1"}
-
-
-def output_of(*command):
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def package_of(library):
@@ -32,9 +30,10 @@ def package_of(library):
 
 class Image(unittest.TestCase):
     def test_libraries_of_the_program_are_installed(self):
-        needed = re.findall(r"\(NEEDED\).*\[(.*)\]", output_of("readelf", "-W", "--dynamic", PROGRAM))
+        needed = re.findall(r"\(NEEDED\).*\[(.*)\]", readelf("--dynamic", PROGRAM))
         self.assertGreater(len(needed), 5)
-        places = dict(re.findall(r"^\s*(\S+) => (/\S+)", output_of("ldd", PROGRAM), re.MULTILINE))
+        loaded = subprocess.run(["ldd", PROGRAM], check=True, capture_output=True, text=True).stdout
+        places = dict(re.findall(r"^\s*(\S+) => (/\S+)", loaded, re.MULTILINE))
         packages = {package_of(places[name]) for name in needed if name in places} - ALWAYS_THERE
         last_stage = pathlib.Path(DOCKERFILE).read_text(encoding="utf-8").rpartition("\nFROM ")[2]
         installed = re.search(r"--no-install-recommends \\\n(.*?)\\\n", last_stage, re.DOTALL).group(1).split()
