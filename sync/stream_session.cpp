@@ -464,9 +464,6 @@ result<void> stream_session::start_rows(const raw_event& event) {
   return {};
 }
 
-// Also those of the events behind this one that are like it: what start_rows() found out holds for them.
-bool stream_session::next_change() { return rows_.next(change_) || (rows_.ok() && events_.next_alike(change_)); }
-
 result<pump_result> stream_session::take_rows(batch& out) {
   auto step = take_changes(out);
   if (records_ == 0) return step;
@@ -481,7 +478,8 @@ result<pump_result> stream_session::take_changes(batch& out) {
   record_encoder& encoder = *rows_shard_->tables[rows_table_].encoder;
   const std::size_t room = encoder.room();
   for (;;) {
-    if (!has_change_ && !next_change()) {
+    // Also those of the events behind this one that are like it: what start_rows() found out holds for them.
+    if (!has_change_ && !rows_.next(change_) && !(rows_.ok() && events_.next_alike(change_))) {
       if (!rows_.ok())
         return fail(error_code::response_malformed, "A ROW event of " +
                                                         spec_.tables[rows_table_].shape->id.to_string() +

@@ -218,7 +218,6 @@ class stream_session {
   result<void> start_rows(const raw_event& event);
   result<pump_result> take_rows(batch& out);
   result<pump_result> take_changes(batch& out);
-  bool next_change();
   result<void> begin_records();
   result<void> begin_snapshot();
   result<void> append(record_encoder& encoder, const row_view& row, bool deleted, bool as_copied, batch& out);

@@ -23,11 +23,12 @@ inline bool is_plain(unsigned char c) { return c >= 0x20 && c < 0x80 && c != '"'
 inline bool needs_escape(std::uint64_t word) {
   constexpr std::uint64_t ones = 0x0101010101010101u;
   constexpr std::uint64_t highs = 0x8080808080808080u;
-  const std::uint64_t quote = word ^ (ones * '"');
+  // The quote and the blank change places: so the quote is next to what is below 0x20.
+  const std::uint64_t swapped = word ^ (ones * ('"' ^ ' '));
   const std::uint64_t backslash = word ^ (ones * '\\');
   // A byte is below n when subtracting n borrows from its high bit; borrows run upwards only, so the lowest
   // hit is true.
-  const std::uint64_t hits = ((word - ones * 0x20) | (quote - ones) | (backslash - ones) | word) & highs;
+  const std::uint64_t hits = ((swapped - ones * 0x21) | (backslash - ones) | word) & highs;
   return hits != 0;
 }
 
@@ -84,14 +85,14 @@ inline std::size_t copy_short(char* to, const unsigned char* from, std::size_t s
 /// size + plain_slack bytes; what is behind the copied ones is undefined.
 inline std::size_t copy_plain(char* to, const unsigned char* from, std::size_t size) {
 #if defined(__SSE2__)
-  const __m128i space = _mm_set1_epi8(0x20);
-  const __m128i quote = _mm_set1_epi8('"');
+  const __m128i quote_to_blank = _mm_set1_epi8('"' ^ ' ');
+  const __m128i behind = _mm_set1_epi8(0x21);
   const __m128i backslash = _mm_set1_epi8('\\');
-  // One bit for each byte that is not plain. Bytes from 0x80 on are negative, so they are below 0x20 as well.
+  // One bit for each byte that is not plain: its sign. The quote and the blank change places, so that the quote is next to what
+  // is below 0x20; bytes from 0x80 on are negative before, and stay so because the subtraction saturates.
   const auto hits = [&](__m128i bytes) {
-    const __m128i found =
-        _mm_or_si128(_mm_cmplt_epi8(bytes, space),
-                     _mm_or_si128(_mm_cmpeq_epi8(bytes, quote), _mm_cmpeq_epi8(bytes, backslash)));
+    const __m128i found = _mm_or_si128(_mm_subs_epi8(_mm_xor_si128(bytes, quote_to_blank), behind),
+                                       _mm_cmpeq_epi8(bytes, backslash));
     return static_cast<unsigned>(_mm_movemask_epi8(found));
   };
   std::size_t at = 0;

@@ -203,7 +203,9 @@ struct record_encoder::impl {
   outcome append_value(text_buffer& line, const column_plan& column, std::string_view value, bool copied);
   void append_metadata(text_buffer& line, const record_context& context);
   void append_changes(text_buffer& line);
-  result<void> malformed(const std::string& what) const;
+  // Cold: the compiler keeps what they need out of the way of rows.
+  [[gnu::cold]] result<void> malformed(const char* what) const;
+  [[gnu::cold]] result<void> without_image() const;
 };
 
 void record_encoder::impl::make_tail(const record_context& context) {
@@ -343,9 +345,16 @@ void record_encoder::impl::append_changes(text_buffer& line) {
   line.append("]}");
 }
 
-result<void> record_encoder::impl::malformed(const std::string& what) const {
+result<void> record_encoder::impl::malformed(const char* what) const {
   failure f{error_code::response_malformed, "A row of table " + plan->id.to_string() + " " + what + ".", {}, plan->id};
   return fail(std::move(f));
+}
+
+result<void> record_encoder::impl::without_image() const {
+  return fail(failure{error_code::internal,
+                      "A row of table " + plan->id.to_string() + " was to be delivered that has no image to deliver.",
+                      {},
+                      plan->id});
 }
 
 /// Fills in a plan; returns a warning about what is not known of the column, or an empty text.
@@ -596,12 +605,7 @@ void record_encoder::impl::append_with_care(text_buffer& line, std::size_t colum
 result<void> record_encoder::append_record(text_buffer& out, const row_view& row,
                                            const record_context& context) {
   impl& self = *impl_;
-  if (!row.present || (context.deleted && !self.plan->deleted_at))
-    return fail(failure{
-        error_code::internal,
-        "A row of table " + self.plan->id.to_string() + " was to be delivered that has no image to deliver.",
-        {},
-        self.plan->id});
+  if (!row.present || (context.deleted && !self.plan->deleted_at)) return self.without_image();
   const std::size_t before = out.size();
   auto done = self.write_record(out, row, context);
   if (!done) out.truncate(before);

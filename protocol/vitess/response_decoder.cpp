@@ -350,7 +350,7 @@ row_event_reader::row_event_reader(std::string_view row_event)
   }
 }
 
-bool row_event_reader::next(row_change_view& change) {
+bool row_event_reader::next_of_rest(row_change_view& change) {
   while (at_ != end_) {
     std::uint32_t next = 0;
     std::string_view bytes;

@@ -130,10 +130,11 @@ class row_event_reader {
   /// As sent: "table" or "keyspace.table".
   std::string_view table_name() const { return table_name_; }
   /// The next change; false at the end and when the bytes are malformed.
-  bool next(row_change_view& change);
+  bool next(row_change_view& change) { return at_ != end_ && next_of_rest(change); }
   bool ok() const { return ok_; }
 
  private:
+  bool next_of_rest(row_change_view& change);
   bool broken();
   const char* at_ = nullptr;
   const char* end_ = nullptr;
