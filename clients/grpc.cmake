@@ -13,7 +13,7 @@ add_library(psource_grpc_client STATIC
 target_compile_definitions(psource_grpc_client PRIVATE PSOURCE_VERSION="${PROJECT_VERSION}")
 target_link_libraries(psource_grpc_client
   PUBLIC psource_protocol psource_vstream_request
-  PRIVATE psource_vitess gRPC::grpc++ OpenSSL::SSL OpenSSL::Crypto Threads::Threads)
+  PRIVATE psource_vitess gRPC::grpc++ absl::synchronization OpenSSL::SSL OpenSSL::Crypto Threads::Threads)
 
 add_library(psource_stdout_writer STATIC ${CMAKE_CURRENT_LIST_DIR}/stdout_writer.cpp)
 target_link_libraries(psource_stdout_writer PUBLIC psource_protocol PRIVATE Threads::Threads)

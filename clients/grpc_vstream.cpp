@@ -1,6 +1,7 @@
 // VStream calls over gRPC: channels, calls, and the rules of gRPC's completion queues in one place.
 #include "clients/grpc_vstream.hpp"
 
+#include <absl/synchronization/mutex.h>
 #include <grpc/support/log.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
@@ -71,9 +72,17 @@ void receive_log_line(gpr_log_func_args* args) {
   }
 }
 
-void take_over_grpc_log() {
+// What gRPC has one of in a process.
+void set_up_grpc() {
   static std::once_flag once;
-  std::call_once(once, [] { gpr_set_log_function(receive_log_line); });
+  std::call_once(once, [] {
+    gpr_set_log_function(receive_log_line);
+#ifdef NDEBUG
+    // Debian's Abseil is a debug build, which looks up the order of locks at each of gRPC's locks, and ends the process where it
+    // takes one for a possible deadlock.
+    absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+#endif
+  });
 }
 
 // Makes responses of what gRPC brought, and counts them. Keeps the memory of large ones that were put together and used up, for
@@ -684,7 +693,7 @@ channel_plan plan_channels(unsigned streams, std::optional<std::chrono::microsec
 result<std::shared_ptr<grpc_vstream_client>> grpc_vstream_client::make(const connection_settings& settings,
                                                                        channel_plan plan,
                                                                        transport_limits limits) {
-  take_over_grpc_log();
+  set_up_grpc();
   result<channel_maker> channels = channel_maker::of(settings, plan, limits);
   if (!channels) {
     return fail(channels.error());
@@ -712,7 +721,7 @@ std::size_t grpc_vstream_client::running_calls() const { return hub_->running();
 std::size_t grpc_vstream_client::held_bytes() const { return hub_->responses->in_use(); }
 
 void set_grpc_log_sink(std::function<void(std::string_view line)> sink) {
-  take_over_grpc_log();
+  set_up_grpc();
   auto shared = std::make_shared<const std::function<void(std::string_view)>>(std::move(sink));
   log_target& log = process_log();
   std::lock_guard<std::mutex> lock(log.mutex);
