@@ -20,9 +20,18 @@ epoch_milliseconds emitter_state::wall() const { return epoch_milliseconds(clock
 
 void emitter_state::write_line(std::string line) {
   if (broken) return;
-  const std::uint64_t ticket = next_ticket++;
-  pending.push_back({ticket, nullptr, {}});
-  out->write(output_bytes(std::make_shared<const std::string>(std::move(line))), ticket);
+  write(output_bytes(std::make_shared<const std::string>(std::move(line))), {});
+}
+
+void emitter_state::write(output_bytes bytes, unwritten what) {
+  const std::uint64_t ticket = what.ticket = next_ticket++;
+  pending.push_back(std::move(what));
+  if (out->write(std::move(bytes), ticket)) written_up_to(ticket);
+}
+
+void emitter_state::give_back(unwritten&& what) {
+  what.written->clear();
+  if (what.returned->put(std::move(what.written))) self->send(what.reader, written_atom::value);
 }
 
 void emitter_state::write_state(stream_index stream) {
@@ -55,7 +64,7 @@ void emitter_state::begin(const std::vector<emitter_stream>& planned) {
     if (planned[i].state_first) write_state(i);
 }
 
-void emitter_state::take_batch(batch_ptr filled, const stream_reader_actor& reader) {
+void emitter_state::take_batch(batch_ptr filled, returned_batches_ptr returned, const stream_reader_actor& reader) {
   for (const auto& warning : filled->warnings) {
     if (std::find(told.begin(), told.end(), warning) != told.end()) continue;
     told.push_back(warning);
@@ -68,17 +77,15 @@ void emitter_state::take_batch(batch_ptr filled, const stream_reader_actor& read
   counters->bytes.fetch_add(filled->lines.size(), std::memory_order_relaxed);
   ledger->book(*filled);
   if (broken || filled->lines.empty()) {
-    self->send(reader, written_atom::value, std::move(filled));
+    give_back({0, std::move(filled), std::move(returned), reader});
     return;
   }
   if (test_faults::is(test_faults::fault::state_before_records))
     for (const auto& count : filled->counts) write_state(count.stream);
-  const std::uint64_t ticket = next_ticket++;
   // The lines stay inside the batch; the output shares its ownership.
   output_bytes lines(filled, filled->lines.view());
-  pending.push_back({ticket, std::move(filled), reader});
   counters->unwritten.fetch_add(1, std::memory_order_relaxed);
-  out->write(std::move(lines), ticket);
+  write(std::move(lines), {0, std::move(filled), std::move(returned), reader});
 }
 
 void emitter_state::written_up_to(std::uint64_t ticket) {
@@ -87,7 +94,7 @@ void emitter_state::written_up_to(std::uint64_t ticket) {
     pending.pop_front();
     if (entry.written) {
       counters->unwritten.fetch_sub(1, std::memory_order_relaxed);
-      self->send(entry.reader, written_atom::value, std::move(entry.written));
+      give_back(std::move(entry));
     }
   }
   quit_when_written();
@@ -154,8 +161,8 @@ emitter_actor::behavior_type emitter(emitter_actor::stateful_pointer<emitter_sta
   state.begin(streams);
   self->delayed_send(emitter_actor(self), state.settings.watch_interval, watch_atom::value);
   return {
-      [self](batch_atom, batch_ptr& filled, const stream_reader_actor& reader) {
-        self->state.take_batch(std::move(filled), reader);
+      [self](batch_atom, batch_ptr& filled, returned_batches_ptr& returned, const stream_reader_actor& reader) {
+        self->state.take_batch(std::move(filled), std::move(returned), reader);
       },
       [self](written_atom, std::uint64_t ticket) { self->state.written_up_to(ticket); },
       [self](broken_atom, const failure_ptr& why) { self->state.output_broke(why); },

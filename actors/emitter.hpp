@@ -59,6 +59,7 @@ struct emitter_state {
   struct unwritten {
     std::uint64_t ticket = 0;
     batch_ptr written;
+    returned_batches_ptr returned;
     stream_reader_actor reader;
   };
   std::deque<unwritten> pending;
@@ -72,7 +73,7 @@ struct emitter_state {
 
   /// Statuses STARTED, estimates, and the states that have to come first.
   void begin(const std::vector<emitter_stream>& planned);
-  void take_batch(batch_ptr filled, const stream_reader_actor& reader);
+  void take_batch(batch_ptr filled, returned_batches_ptr returned, const stream_reader_actor& reader);
   void written_up_to(std::uint64_t ticket);
   void output_broke(const failure_ptr& why);
   void judge(stream_index stream, bool complete);
@@ -83,6 +84,8 @@ struct emitter_state {
 
  private:
   void write_line(std::string line);
+  void write(output_bytes bytes, unwritten what);
+  void give_back(unwritten&& what);
   void write_state(stream_index stream);
   void tell_running(stream_index stream);
   void quit_when_written();

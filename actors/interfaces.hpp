@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/returned_batches.hpp"
 #include "clients/vstream.hpp"
 #include "protocol/airbyte/messages.hpp"
 #include "protocol/failure.hpp"
@@ -33,6 +34,7 @@ struct reader_task;
 
 // Payloads travel as shared pointers: CAF copies a message's parts, and these are large or not copyable for free.
 using batch_ptr = std::shared_ptr<batch>;
+using returned_batches_ptr = std::shared_ptr<returned_batches>;
 using failure_ptr = std::shared_ptr<const failure>;
 using stream_end_ptr = std::shared_ptr<const stream_end>;
 using tables_ptr = std::shared_ptr<std::vector<session_table>>;
@@ -77,8 +79,8 @@ using stream_reader_actor = caf::typed_actor<
     caf::reacts_to<ready_atom, std::uint64_t>,
     // From the transport: this attempt is over.
     caf::reacts_to<ended_atom, std::uint64_t, stream_end_ptr>,
-    // From the emitter: the batch is written; its buffer is free again.
-    caf::reacts_to<written_atom, batch_ptr>,
+    // From the emitter: a batch has come back that this reader looked for in vain.
+    caf::reacts_to<written_atom>,
     // From the question worker: the rows that this attempt's session misses.
     caf::reacts_to<rows_atom, std::uint64_t, rows_answer_ptr>,
     // From the question worker: what the server of a shard says of its binary log, asked because this attempt is silent.
@@ -91,9 +93,10 @@ using stream_reader_actor = caf::typed_actor<
 
 /// The EMITTER actor interface: the one place that decides what standard output says, in which order.
 using emitter_actor = caf::typed_actor<
-    // From a reader: write these lines, then hold these cursors. The batch goes back to the reader when it is written.
-    caf::reacts_to<batch_atom, batch_ptr, stream_reader_actor>,
-    // From the output's thread: everything up to this ticket is written.
+    // From a reader: write these lines, then hold these cursors. When it is written, the batch goes back there, and the reader
+    // is told if it waits.
+    caf::reacts_to<batch_atom, batch_ptr, returned_batches_ptr, stream_reader_actor>,
+    // From the output's thread: everything up to this ticket is written (not of what the output wrote at once).
     caf::reacts_to<written_atom, std::uint64_t>,
     // From the output's thread: nothing can be written any more.
     caf::reacts_to<broken_atom, failure_ptr>,
@@ -145,6 +148,7 @@ using progress_actor = caf::typed_actor<
 }  // namespace psource
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::batch_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::returned_batches_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::failure_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::stream_end_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::tables_ptr)

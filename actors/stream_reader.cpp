@@ -81,17 +81,27 @@ void stream_reader_state::drop_call() {
   call.reset();
 }
 
+// At most so many batches of this reader are under way; else false, and `written` will tell when another one has come back.
+bool stream_reader_state::in_flight_at_most(std::size_t count) {
+  in_flight -= returned->take(free);
+  while (in_flight > count) {
+    if (returned->await()) return false;
+    in_flight -= returned->take(free);
+  }
+  return true;
+}
+
 bool stream_reader_state::have_buffer() {
   if (current) return true;
+  if (free.empty() && !in_flight_at_most(window - 1)) return false;
   if (!free.empty()) {
     current = std::move(free.back());
     free.pop_back();
     return true;
   }
-  if (in_flight >= window) return false;
   current = std::make_shared<batch>();
   current->most = settings.batch_size;
-  current->lines.reserve(settings.batch_size + batch::slack);
+  current->reserve();
   return true;
 }
 
@@ -103,7 +113,7 @@ void stream_reader_state::hand_over() {
   if (current->newest_commit_seconds > figures->newest_commit_seconds.load(std::memory_order_relaxed))
     figures->newest_commit_seconds.store(current->newest_commit_seconds, std::memory_order_relaxed);
   ++in_flight;
-  self->send(emitter, batch_atom::value, std::exchange(current, nullptr), stream_reader_actor(self));
+  self->send(emitter, batch_atom::value, std::exchange(current, nullptr), returned, stream_reader_actor(self));
 }
 
 void stream_reader_state::run() {
@@ -145,7 +155,7 @@ void stream_reader_state::run() {
           break;
         }
         // Nothing more for now. Small transactions gather while a batch of this reader is under way.
-        if (in_flight == 0) hand_over();
+        if ((!current->empty() || session->has_moves()) && in_flight_at_most(0)) hand_over();
         if (pending_end) {
           const auto end = std::exchange(pending_end, nullptr);
           end_attempt(*end);
@@ -156,18 +166,10 @@ void stream_reader_state::run() {
   }
 }
 
-void stream_reader_state::take_back(batch_ptr written) {
-  --in_flight;
-  written->clear();
-  // One record may have made it much larger than the others; that memory is not kept.
-  if (written->lines.capacity() > 2 * settings.batch_size) {
-    written->lines.release();
-    written->lines.reserve(settings.batch_size + batch::slack);
-  }
-  free.push_back(std::move(written));
+void stream_reader_state::go_on() {
   if (!over) {
     run();
-  } else if (concluding && in_flight == 0) {
+  } else if (concluding && in_flight_at_most(0)) {
     concluding = false;
     tell_verdict();
   }
@@ -368,7 +370,7 @@ void stream_reader_state::conclude() {
   drop_call();
   // Once told, the coordinator starts another stream. If it were told earlier, a slow standard output would gather the
   // last batches of any number of streams.
-  concluding = in_flight > 0;
+  concluding = !in_flight_at_most(0);
   if (!concluding) tell_verdict();
 }
 
@@ -428,9 +430,7 @@ stream_reader_actor::behavior_type stream_reader(stream_reader_actor::stateful_p
         self->state.pending_end = end;
         self->state.run();
       },
-      [self](written_atom, batch_ptr& written) {
-        self->state.take_back(std::move(written));
-      },
+      [self](written_atom) { self->state.go_on(); },
       [self](rows_atom, std::uint64_t attempt, const rows_answer_ptr& rows) {
         if (attempt == self->state.attempt && !self->state.over) self->state.take_rows(*rows);
       },

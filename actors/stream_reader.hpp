@@ -75,8 +75,11 @@ struct stream_reader_state {
 
   /// Buffers that are free; at most `window` exist.
   std::vector<batch_ptr> free;
+  /// Where the emitter puts what is written.
+  returned_batches_ptr returned = std::make_shared<returned_batches>();
   /// The batch that is being filled.
   batch_ptr current;
+  /// Buffers handed over and not taken back; those that are written may lie in `returned`.
   std::size_t in_flight = 0;
   /// An end that came while responses were still to be read.
   stream_end_ptr pending_end;
@@ -115,7 +118,8 @@ struct stream_reader_state {
   void open();
   /// Reads, decodes and hands over until input or buffers run out.
   void run();
-  void take_back(batch_ptr written);
+  /// A batch has come back that was waited for.
+  void go_on();
   void take_rows(result<looked_up_rows>& rows);
   void take_positions(const shard_name& shard, const result<server_positions>& positions);
   void end_attempt(const stream_end& end);
@@ -128,6 +132,7 @@ struct stream_reader_state {
   void look_up();
   bool is_suspect(std::chrono::steady_clock::time_point time) const;
   void suspect();
+  bool in_flight_at_most(std::size_t count);
   bool have_buffer();
   void drop_call();
   void succeed();

@@ -118,34 +118,31 @@ stdout_writer::~stdout_writer() {
   }
 }
 
-void stdout_writer::write(output_bytes bytes, std::uint64_t ticket) {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (failed_ || closing_) {
-      return;
-    }
-    std::size_t done = 0;
-    if (queue_.empty() && !busy_ && bytes.size() > 0) {
-      // A failure is left to the thread, which meets it again.
-      const ssize_t n = file_->write_at_once(bytes.view().data(), bytes.size());
-      done = n > 0 ? std::min(static_cast<std::size_t>(n), bytes.size()) : 0;
-    }
-    if (queued_ == 0) {
-      last_progress_ = std::chrono::steady_clock::now();
-    }
-    written_ += done;
-    if (done == 0 || done < bytes.size()) {
-      if (queue_.empty()) {
-        front_written_ = done;
-      }
-      queued_ += bytes.size() - done;
-      queue_.push_back(item{std::move(bytes), ticket});
-      work_.notify_one();
-      return;
-    }
+bool stdout_writer::write(output_bytes bytes, std::uint64_t ticket) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (failed_ || closing_) {
+    return false;
   }
-  bytes = {};
-  listener_->on_written(ticket);
+  std::size_t done = 0;
+  if (queue_.empty() && !busy_ && bytes.size() > 0) {
+    // A failure is left to the thread, which meets it again.
+    const ssize_t n = file_->write_at_once(bytes.view().data(), bytes.size());
+    done = n > 0 ? std::min(static_cast<std::size_t>(n), bytes.size()) : 0;
+  }
+  if (queued_ == 0) {
+    last_progress_ = std::chrono::steady_clock::now();
+  }
+  written_ += done;
+  if (done != 0 && done == bytes.size()) {
+    return true;
+  }
+  if (queue_.empty()) {
+    front_written_ = done;
+  }
+  queued_ += bytes.size() - done;
+  queue_.push_back(item{std::move(bytes), ticket});
+  work_.notify_one();
+  return false;
 }
 
 std::size_t stdout_writer::queued_bytes() const {

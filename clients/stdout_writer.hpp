@@ -57,7 +57,7 @@ class stdout_writer final : public output {
   stdout_writer(const stdout_writer&) = delete;
   stdout_writer& operator=(const stdout_writer&) = delete;
 
-  void write(output_bytes bytes, std::uint64_t ticket) override;
+  bool write(output_bytes bytes, std::uint64_t ticket) override;
   std::size_t queued_bytes() const override;
 
   /// Bytes written so far. Any thread.

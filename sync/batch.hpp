@@ -72,9 +72,16 @@ struct batch {
   /// Conversions reserve a little more than they write.
   static constexpr std::size_t slack = 8 * 1024;
 
+  /// Room for as many lines as it takes. Forgets those that it has.
+  void reserve() {
+    lines.release();
+    lines.reserve(most + slack);
+  }
   bool empty() const { return lines.empty() && moves.empty() && removals.empty() && warnings.empty(); }
+  /// For the next lines. One record may have made it much larger than the others; that memory is not kept.
   void clear() {
     lines.clear();
+    if (lines.capacity() > 2 * most) reserve();
     counts.clear();
     removals.clear();
     moves.clear();

@@ -12,8 +12,7 @@
 
 namespace psource {
 
-/// Hears what became of buffers. The functions run on the output's own thread or inside output::write(), one at a time,
-/// and must not block.
+/// Hears what became of buffers that were queued. The functions run on the output's own thread and must not block.
 class output_listener {
  public:
   virtual ~output_listener() = default;
@@ -44,9 +43,11 @@ class output_bytes {
 class output {
  public:
   virtual ~output() = default;
-  /// Writes a buffer if that can be done without waiting, else queues it; returns at once. The buffer must not change until its ticket was told. After a
-  /// failure the buffer is dropped without a word. One thread at a time; the order of calls is the order of bytes.
-  virtual void write(output_bytes bytes, std::uint64_t ticket) = 0;
+  /// Writes a buffer if that can be done without waiting, else queues it; returns at once. True: all of it is written, as is
+  /// all that came before, and the output has let go of it; its ticket will not be told. False: the buffer must not change until its
+  /// ticket was told. After a failure the buffer is dropped without a word. One thread at a time; the order of calls is the order of
+  /// bytes.
+  virtual bool write(output_bytes bytes, std::uint64_t ticket) = 0;
   /// Bytes queued and not written yet. Stop handing over at `queue_limit`. Any thread.
   virtual std::size_t queued_bytes() const = 0;
 

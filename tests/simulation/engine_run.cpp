@@ -217,6 +217,7 @@ run_report engine_run::run() {
   server_ = std::make_shared<stream_server>(branch_, chance_);
   out_ = std::make_shared<scripted_output>(machine_->bridge, time_.now_us);
   const chaos& trouble = settings_.trouble;
+  out_->at_once = trouble.output_at_once;
   out_->break_at = trouble.break_at;
   if (trouble.disk_full)
     out_->break_with = {

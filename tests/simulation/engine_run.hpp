@@ -65,6 +65,8 @@ struct chaos {
   // Of the output: percent of the steps in which it may write at all.
   unsigned output_speed = 100;
   std::size_t output_bytes = 1 << 20;
+  /// See scripted_output.
+  std::optional<std::size_t> output_at_once;
   std::optional<std::size_t> break_at;
   bool disk_full = false;
   // Of the process.

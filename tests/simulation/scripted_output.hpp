@@ -26,8 +26,8 @@ class scripted_output final : public output {
   scripted_output(std::shared_ptr<output_listener> listener, const std::int64_t& now_us)
       : listener_(std::move(listener)), now_us_(now_us) {}
 
-  void write(output_bytes bytes, std::uint64_t ticket) override {
-    if (broken_) return;
+  bool write(output_bytes bytes, std::uint64_t ticket) override {
+    if (broken_) return false;
     queued_ += bytes.size();
     if (bytes.view().compare(0, 16, R"({"type":"RECORD")") == 0) {
       queued_records_ += bytes.size();
@@ -35,6 +35,11 @@ class scripted_output final : public output {
     }
     emitted_.push_back({now_us_, std::string(bytes.view())});
     queue_.push_back({std::move(bytes), ticket, 0});
+    if (!at_once || queue_.size() != 1 || !written_.empty()) return false;
+    write_some(*at_once);
+    if (written_.empty()) return false;
+    written_.pop_front();
+    return true;
   }
   std::size_t queued_bytes() const override { return queued_; }
   std::size_t queued_record_bytes() const { return queued_records_; }
@@ -78,6 +83,8 @@ class scripted_output final : public output {
   /// The process is dead: what is handed over now was never said.
   void close() { broken_ = true; }
 
+  /// So many bytes of a buffer are written when it comes, where nothing else waits; empty: all of it waits.
+  std::optional<std::size_t> at_once;
   /// After so many bytes nothing can be written any more.
   std::optional<std::size_t> break_at;
   failure break_with{error_code::output_closed, "Nobody reads standard output any more.", {}, std::nullopt};

@@ -43,6 +43,7 @@ chaos draw_chaos(chance_source& chance, bool big_rows) {
   if (chance.percent(40)) trouble.output_speed = 20 + static_cast<unsigned>(chance.below(60));
   if (chance.percent(40))
     trouble.output_bytes = big_rows ? 20'000 + chance.below(20'000) : 40 + chance.below(400);
+  if (chance.percent(50)) trouble.output_at_once = chance.percent(70) ? 1 << 20 : trouble.output_bytes;
   if (chance.percent(12)) {
     trouble.break_at = chance.below(6'000);
     trouble.disk_full = chance.percent(50);
