@@ -5,6 +5,7 @@
 #include <caf/actor_ostream.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <caf/scheduler/coordinator.hpp>
 #include <caf/send.hpp>
 #include <condition_variable>
 #include <mutex>
@@ -12,6 +13,7 @@
 
 #include "actors/coordinator.hpp"
 #include "actors/progress.hpp"
+#include "actors/scheduling.hpp"
 
 namespace psource {
 
@@ -84,8 +86,8 @@ engine_result engine::run(sync_plan plan, std::shared_ptr<const plan_input> plan
                           std::shared_ptr<vstream_client> client, std::shared_ptr<branch_questions> questions,
                           std::shared_ptr<output> out, std::shared_ptr<const sync_clock> clock) {
   caf::actor_system_config config;
-  // An atom, not a string: CAF ignores the string. `sharing` idles for nothing, `stealing` polls.
-  config.set("scheduler.policy", caf::atom("sharing"));
+  // In place of CAF's own policies: `stealing` polls.
+  config.load<caf::scheduler::coordinator<unlocked_sharing>>();
   config.set("scheduler.max-threads", static_cast<std::size_t>(impl_->options.workers));
   config.set("scheduler.max-throughput", std::size_t{64});
   caf::actor_system system(config);
