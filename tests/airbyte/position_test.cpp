@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -211,6 +212,34 @@ TEST_CASE("a set of very many intervals is read and compared") {
   }
   CHECK(set_of(odd) == set_of(reversed));
   CHECK(set_of("MySQL56/" + a + ":1-" + std::to_string(2 * count)).missing_from(set_of(odd)) == count);
+}
+
+TEST_CASE("base64 of every length, in its vectors and around them") {
+  std::mt19937 random(64);
+  std::string bytes;
+  for (std::size_t size = 0; size < 200; ++size) {
+    std::string expected;
+    for (std::size_t bit = 0; bit < size * 8; bit += 6) {
+      unsigned number = 0;
+      for (std::size_t i = bit; i < bit + 6; ++i)
+        number = number << 1 | (i < size * 8 ? static_cast<unsigned char>(bytes[i / 8]) >> (7 - i % 8) & 1u : 0u);
+      expected += "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[number];
+    }
+    while (expected.size() % 4 != 0) expected += '=';
+    CAPTURE(size);
+    CHECK(encoded(bytes) == expected);
+    CHECK(decode_base64(expected).value() == bytes);
+    bytes += static_cast<char>(random());
+  }
+  const std::string text = encoded(bytes);
+  for (std::size_t i = 0; i < text.size() - 4; ++i)
+    for (const char c : {'-', '=', '\n', '\xFF', '\x7F'}) {
+      std::string broken = text;
+      broken[i] = c;
+      const auto decoded = decode_base64(broken);
+      REQUIRE_FALSE(decoded.has_value());
+      CHECK(decoded.error().message == "A base64 text has a character that is not base64 at offset " + std::to_string(i) + ".");
+    }
 }
 
 TEST_CASE("base64 follows RFC 4648") {
