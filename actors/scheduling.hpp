@@ -7,8 +7,9 @@
 namespace psource {
 
 /// CAF's policy `sharing` (one queue for all workers, nobody polls), but that a worker is woken once the queue's lock is
-/// free. CAF wakes it inside the lock: where both threads run on one processor, the woken one waits for the lock at once, and has to be
-/// woken again. For caf::scheduler::coordinator, whose threads call these functions (caf/policy/unprofiled.hpp).
+/// free. CAF wakes it inside the lock: where both threads run on one processor, the woken one waits for the lock at once,
+/// and has to be woken again. For caf::scheduler::coordinator, whose threads call these functions
+/// (caf/policy/unprofiled.hpp).
 class unlocked_sharing : public caf::policy::work_sharing {
  public:
   template <class Coordinator>

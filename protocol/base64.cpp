@@ -27,9 +27,9 @@ constexpr auto values = make_values();
 #if defined(__SSE2__)
 // Writes 16 characters for each 12 bytes, as long as 16 bytes can be read; returns how many bytes it used.
 //
-// The way of W. Mula and D. Lemire, "Faster Base64 Encoding and Decoding using AVX2 Instructions" (2018): each group of three bytes
-// becomes four numbers of six bits by multiplications, which are shifts by another distance in each half word; and a number
-// becomes its character by what is to be added to it, which is the same for a whole range of numbers.
+// The way of W. Mula and D. Lemire, "Faster Base64 Encoding and Decoding using AVX2 Instructions" (2018): each group of three
+// bytes becomes four numbers of six bits by multiplications, which are shifts by another distance in each half word; and a
+// number becomes its character by what is to be added to it, which is the same for a whole range of numbers.
 __attribute__((target("ssse3"))) std::size_t write_by_shuffling(char* to, const unsigned char* from, std::size_t size) {
   // Of the bytes a, b, c of each group: b a c b, so that each number lies within one half word.
   const __m128i spread = _mm_setr_epi8(1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10);
@@ -40,8 +40,10 @@ __attribute__((target("ssse3"))) std::size_t write_by_shuffling(char* to, const 
   std::size_t at = 0;
   for (; size - at >= 16; at += 12, to += 16) {
     const __m128i bytes = _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at)), spread);
-    const __m128i first_and_third = _mm_mulhi_epu16(_mm_and_si128(bytes, _mm_set1_epi32(0x0FC0FC00)), _mm_set1_epi32(0x04000040));
-    const __m128i second_and_fourth = _mm_mullo_epi16(_mm_and_si128(bytes, _mm_set1_epi32(0x003F03F0)), _mm_set1_epi32(0x01000010));
+    const __m128i first_and_third =
+        _mm_mulhi_epu16(_mm_and_si128(bytes, _mm_set1_epi32(0x0FC0FC00)), _mm_set1_epi32(0x04000040));
+    const __m128i second_and_fourth =
+        _mm_mullo_epi16(_mm_and_si128(bytes, _mm_set1_epi32(0x003F03F0)), _mm_set1_epi32(0x01000010));
     const __m128i numbers = _mm_or_si128(first_and_third, second_and_fourth);
     // 0 for letters, 1 to 12 for what is behind them; then 13 for capital letters.
     const __m128i capital = _mm_and_si128(_mm_cmpgt_epi8(_mm_set1_epi8(26), numbers), _mm_set1_epi8(13));

@@ -4,6 +4,7 @@
 
 #include <iconv.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -234,12 +235,20 @@ outcome text_decoder::append_by_table(text_buffer& out, std::string_view bytes) 
   const auto* const end = from + bytes.size();
   outcome done = outcome::exact;
   constexpr std::size_t longest = 8;  // a cell is copied whole
+  const auto write_cell = [&table, &done](char* to, unsigned char byte) {
+    const cell& c = table.cells[byte];
+    if (!table.valid[byte]) done = outcome::repaired;
+    std::memcpy(to, c.text, sizeof c.text);
+    return to + c.length;
+  };
   while (from != end) {
     // In small steps, so that little more is reserved than is written: the memory is a batch of a fixed size.
-    const std::size_t step =
-        static_cast<std::size_t>(end - from) < 256 ? static_cast<std::size_t>(end - from) : 256;
+    const std::size_t step = std::min(static_cast<std::size_t>(end - from), 16 * plain_text::block_size);
     const auto* const stop = from + step;
     char* to = out.reserve(step * longest + plain_slack);
+    // All of the step, but where the text ends with it.
+    if (table.ascii)
+      from += plain_text::copy_blocks<false>(to, from, static_cast<std::size_t>(end - from), step, write_cell);
     while (from != stop) {
       if (table.ascii) {
         const std::size_t copied = copy_plain(to, from, static_cast<std::size_t>(stop - from));
@@ -248,10 +257,7 @@ outcome text_decoder::append_by_table(text_buffer& out, std::string_view bytes) 
         if (from == stop) break;
       }
       do {
-        const cell& c = table.cells[*from];
-        if (!table.valid[*from]) done = outcome::repaired;
-        std::memcpy(to, c.text, sizeof c.text);
-        to += c.length;
+        to = write_cell(to, *from);
         ++from;
       } while (from != stop && !(table.ascii && is_plain(*from)));
     }

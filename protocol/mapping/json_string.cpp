@@ -66,6 +66,15 @@ constexpr std::array<escape, 128> make_escapes() {
 
 constexpr std::array<escape, 128> escapes = make_escapes();
 
+constexpr std::size_t longest_escape = 6;
+
+/// Of an ASCII character. Writes a byte or two more than count.
+char* write_escape(char* to, unsigned char c) {
+  const escape& one = escapes[c];
+  std::memcpy(to, one.text, sizeof one.text);
+  return to + one.length;
+}
+
 bool continues(unsigned char c) { return (c & 0xC0) == 0x80; }
 
 }  // namespace
@@ -138,9 +147,15 @@ outcome append_escaped(text_buffer& out, std::string_view text) {
       if (static_cast<std::size_t>(out.limit() - to) < need) to = out.reserve_at(to, need);
       const unsigned char c = *from;
       if (c < 0x80) {
-        const escape& one = escapes[c];
-        std::memcpy(to, one.text, sizeof one.text);
-        to += one.length;
+        // Where one has to be escaped, there are mostly more. In small steps, so that little more is reserved than is written.
+        constexpr std::size_t step = 16 * plain_text::block_size;
+        const auto left = static_cast<std::size_t>(end - from);
+        if (plain_text::has_blocks && left >= 2 * plain_text::block_size) {
+          to = out.reserve_at(to, left + step * longest_escape + spare);
+          from += plain_text::copy_blocks<true>(to, from, left, step, write_escape);
+          continue;
+        }
+        to = write_escape(to, c);
         ++from;
         continue;
       }

@@ -81,57 +81,122 @@ inline std::size_t copy_short(char* to, const unsigned char* from, std::size_t s
 
 }  // namespace plain_text
 
+namespace plain_text {
+
+/// What vector instructions take at once.
+constexpr std::size_t block_size = 16;
+
+#if defined(__SSE2__) || defined(__aarch64__)
+constexpr bool has_blocks = true;
+
+/// 16 bytes of text. Sets of its bytes are masks: bit `bits` × i stands for byte i.
+class block {
+ public:
+#if defined(__SSE2__)
+  using mask = std::uint32_t;
+  static constexpr unsigned bits = 1;
+
+  explicit block(const unsigned char* from) : bytes_(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))) {}
+  void store(char* to) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes_); }
+  /// Those that are not plain. The quote and the blank change places, so that the quote is next to what is below 0x20; bytes
+  /// from 0x80 on are negative before, and stay so because the subtraction saturates.
+  mask special() const {
+    const __m128i swapped = _mm_xor_si128(bytes_, _mm_set1_epi8('"' ^ ' '));
+    const __m128i found = _mm_or_si128(_mm_subs_epi8(swapped, _mm_set1_epi8(0x21)),
+                                       _mm_cmpeq_epi8(bytes_, _mm_set1_epi8('\\')));
+    return static_cast<mask>(_mm_movemask_epi8(found));
+  }
+  mask beyond_ascii() const { return static_cast<mask>(_mm_movemask_epi8(bytes_)); }
+
+ private:
+  __m128i bytes_;
+#else
+  using mask = std::uint64_t;
+  static constexpr unsigned bits = 4;
+
+  explicit block(const unsigned char* from) : bytes_(vld1q_u8(from)) {}
+  void store(char* to) const { vst1q_u8(reinterpret_cast<std::uint8_t*>(to), bytes_); }
+  /// Those that are not plain.
+  mask special() const {
+    return mask_of(vorrq_u8(vcltq_s8(vreinterpretq_s8_u8(bytes_), vdupq_n_s8(0x20)),
+                            vorrq_u8(vceqq_u8(bytes_, vdupq_n_u8('"')), vceqq_u8(bytes_, vdupq_n_u8('\\')))));
+  }
+  mask beyond_ascii() const { return mask_of(vcltq_s8(vreinterpretq_s8_u8(bytes_), vdupq_n_s8(0))); }
+
+ private:
+  static mask mask_of(uint8x16_t found) {
+    return vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(found), 4)), 0) & 0x1111111111111111u;
+  }
+  uint8x16_t bytes_;
+#endif
+
+ public:
+  /// The first byte of a set that is not empty.
+  static std::size_t first(mask set) { return static_cast<std::size_t>(__builtin_ctzll(set)) / bits; }
+};
+
+/// Copies text block by block, `most` bytes at most, and has `write(to, byte)` write each byte that is not plain and return the
+/// end; returns how many bytes it took. It reads a block further than it takes, and so leaves the last ones of `size`. With
+/// `Ascii`, it stops before the first byte beyond ASCII. `to` needs room for what is written, and for a block more. Takes nothing
+/// where there are no vector instructions.
+template <bool Ascii, class Write>
+std::size_t copy_blocks(char*& to, const unsigned char* from, std::size_t size, std::size_t most, Write write) {
+  std::size_t at = 0;
+  while (size - at >= 2 * block_size && at < most) {
+    const block text(from + at);
+    text.store(to);
+    block::mask special = text.special();
+    std::size_t end = block_size;
+    if (Ascii) {
+      if (const block::mask beyond = text.beyond_ascii(); beyond != 0) {
+        end = block::first(beyond);
+        special &= (block::mask{1} << end * block::bits) - 1;
+      }
+    }
+    std::size_t taken = 0;
+    for (; special != 0; special &= special - 1) {
+      const std::size_t next = block::first(special);
+      to = write(to + (next - taken), from[at + next]);
+      taken = next + 1;
+      block(from + at + taken).store(to);
+    }
+    to += end - taken;
+    at += end;
+    if (end != block_size) break;
+  }
+  return at;
+}
+#else
+constexpr bool has_blocks = false;
+template <bool Ascii, class Write>
+std::size_t copy_blocks(char*&, const unsigned char*, std::size_t, std::size_t, Write) {
+  return 0;
+}
+#endif
+
+}  // namespace plain_text
+
 /// Copies plain bytes up to the first one that is not, or to the end; returns how many. `to` needs room for
 /// size + plain_slack bytes; what is behind the copied ones is undefined.
 inline std::size_t copy_plain(char* to, const unsigned char* from, std::size_t size) {
-#if defined(__SSE2__)
-  const __m128i quote_to_blank = _mm_set1_epi8('"' ^ ' ');
-  const __m128i behind = _mm_set1_epi8(0x21);
-  const __m128i backslash = _mm_set1_epi8('\\');
-  // One bit for each byte that is not plain: its sign. The quote and the blank change places, so that the quote is next to what
-  // is below 0x20; bytes from 0x80 on are negative before, and stay so because the subtraction saturates.
-  const auto hits = [&](__m128i bytes) {
-    const __m128i found = _mm_or_si128(_mm_subs_epi8(_mm_xor_si128(bytes, quote_to_blank), behind),
-                                       _mm_cmpeq_epi8(bytes, backslash));
-    return static_cast<unsigned>(_mm_movemask_epi8(found));
-  };
+#if defined(__SSE2__) || defined(__aarch64__)
+  using plain_text::block;
+  using plain_text::block_size;
   std::size_t at = 0;
-  for (; size - at >= 16; at += 16) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + at));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + at), bytes);
-    const unsigned found = hits(bytes);
-    if (found != 0) return at + static_cast<std::size_t>(__builtin_ctz(found));
+  for (; size - at >= block_size; at += block_size) {
+    const block text(from + at);
+    text.store(to + at);
+    const block::mask special = text.special();
+    if (special != 0) return at + block::first(special);
   }
-  const std::size_t left = size - at;
-  if (left == 0) return size;
+  if (at == size) return size;
   if (at == 0) return plain_text::copy_short(to, from, size);
-  // The last 16 bytes: those that were copied before are copied again.
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + size - 16));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to + size - 16), bytes);
-  const unsigned found = hits(bytes);
-  return found == 0 ? size : size - 16 + static_cast<std::size_t>(__builtin_ctz(found));
-#elif defined(__aarch64__)
-  const auto hits = [](uint8x16_t bytes) {
-    const uint8x16_t found =
-        vorrq_u8(vcltq_s8(vreinterpretq_s8_u8(bytes), vdupq_n_s8(0x20)),
-                 vorrq_u8(vceqq_u8(bytes, vdupq_n_u8('"')), vceqq_u8(bytes, vdupq_n_u8('\\'))));
-    // Four bits for each byte.
-    return vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(found), 4)), 0);
-  };
-  std::size_t at = 0;
-  for (; size - at >= 16; at += 16) {
-    const uint8x16_t bytes = vld1q_u8(from + at);
-    vst1q_u8(reinterpret_cast<std::uint8_t*>(to + at), bytes);
-    const std::uint64_t found = hits(bytes);
-    if (found != 0) return at + static_cast<std::size_t>(__builtin_ctzll(found)) / 4;
-  }
-  const std::size_t left = size - at;
-  if (left == 0) return size;
-  if (at == 0) return plain_text::copy_short(to, from, size);
-  const uint8x16_t bytes = vld1q_u8(from + size - 16);
-  vst1q_u8(reinterpret_cast<std::uint8_t*>(to + size - 16), bytes);
-  const std::uint64_t found = hits(bytes);
-  return found == 0 ? size : size - 16 + static_cast<std::size_t>(__builtin_ctzll(found)) / 4;
+  // The last bytes: those that were copied before are copied again.
+  at = size - block_size;
+  const block text(from + at);
+  text.store(to + at);
+  const block::mask special = text.special();
+  return special == 0 ? size : at + block::first(special);
 #else
   return plain_text::copy_by_words(to, from, size);
 #endif

@@ -86,6 +86,38 @@ TEST_CASE("plain bytes are copied up to the first one that is not, with vectors 
   }
 }
 
+TEST_CASE("text with much to escape comes out as its characters do one by one, at every length") {
+  std::mt19937 random(16);
+  for (const unsigned seldom : {1U, 3U, 20U}) {
+    for (std::size_t size = 0; size < 600; size += size < 100 ? 1 : 37) {
+      // Its own memory, so that reading beyond it would be seen.
+      std::vector<char> text(size, 'x');
+      std::string one_by_one;
+      std::string latin1;
+      for (char& c : text) {
+        if (random() % seldom == 0) c = static_cast<char>(random());
+        latin1 += decoded("latin1", std::string_view(&c, 1));
+      }
+      CAPTURE(size);
+      CHECK(decoded("latin1", {text.data(), size}) == latin1);
+      for (std::size_t i = 0; i < size;) {
+        // In ASCII up to letters that lie anywhere.
+        if (static_cast<unsigned char>(text[i]) >= 0x80 && i + 1 < size) {
+          text[i] = '\xC3';
+          text[i + 1] = '\xA9';
+          one_by_one += "\xC3\xA9";
+          i += 2;
+          continue;
+        }
+        text[i] = static_cast<char>(text[i] & 0x7F);
+        one_by_one += escaped({&text[i], 1});
+        ++i;
+      }
+      CHECK(escaped({text.data(), size}) == one_by_one);
+    }
+  }
+}
+
 TEST_CASE("letters are copied up to a character that is not valid or needs an escape, wherever it stands in a vector") {
   // What the rules of UTF-8 tell apart.
   const unsigned char telling[] = {0x00, 0x1F, 0x20, 0x22, 0x5C, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2,
