@@ -84,6 +84,7 @@ struct emitter_state {
 
  private:
   void write_line(std::string line);
+  /// `what` is to be done once they are written; its ticket is given here.
   void write(output_bytes bytes, unwritten what);
   void give_back(unwritten&& what);
   void write_state(stream_index stream);

@@ -117,7 +117,7 @@ void stream_reader_state::hand_over() {
 }
 
 void stream_reader_state::run() {
-  while (!over && call && !looking_up) {
+  for (std::size_t handed_over = 0; !over && call && !looking_up;) {
     if (!have_buffer()) {
       blocked = true;
       return;
@@ -135,6 +135,12 @@ void stream_reader_state::run() {
     switch (*step) {
       case pump_result::batch_full:
         hand_over();
+        // Batches may come back as fast as they go. Going on in a message of its own lets others have their turn, a `stop`
+        // for one.
+        if (++handed_over == window) {
+          self->send(stream_reader_actor(self), ready_atom::value, attempt);
+          return;
+        }
         break;
       case pump_result::needs_rows:
         look_up();

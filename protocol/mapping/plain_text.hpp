@@ -79,10 +79,6 @@ inline std::size_t copy_short(char* to, const unsigned char* from, std::size_t s
   return at;
 }
 
-}  // namespace plain_text
-
-namespace plain_text {
-
 /// What vector instructions take at once.
 constexpr std::size_t block_size = 16;
 
@@ -135,10 +131,10 @@ class block {
   static std::size_t first(mask set) { return static_cast<std::size_t>(__builtin_ctzll(set)) / bits; }
 };
 
-/// Copies text block by block, `most` bytes at most, and has `write(to, byte)` write each byte that is not plain and return the
-/// end; returns how many bytes it took. It reads a block further than it takes, and so leaves the last ones of `size`. With
-/// `Ascii`, it stops before the first byte beyond ASCII. `to` needs room for what is written, and for a block more. Takes nothing
-/// where there are no vector instructions.
+/// Copies text block by block, `most` bytes at most (whole blocks, or all of `size`), and has `write(to, byte)` write each byte
+/// that is not plain and return the end; returns how many bytes it took. It reads a block further than it takes, and so leaves
+/// the last ones of `size`. With `Ascii`, it stops before the first byte beyond ASCII. `to` needs room for what is written, and
+/// for a block more. Takes nothing where there are no vector instructions.
 template <bool Ascii, class Write>
 std::size_t copy_blocks(char*& to, const unsigned char* from, std::size_t size, std::size_t most, Write write) {
   std::size_t at = 0;
