@@ -1,7 +1,7 @@
 // All typed actors of the engine and every message between them. Read this first.
 //
 //   coordinator ───task───▶ stream_reader ──batch──▶ emitter ──bytes──▶ output (a thread that writes standard output)
-//        ▲  ▲ done, failed ────┘  ▲ batch back ─────────┘ ▲ written ──────────┘
+//        ▲  ▲ done, failed ────┘  ▲ written ────────────┘ ▲ written ──────────┘
 //        │  └ all written ────────────────────────────────┘
 //        └ signal, output failed
 //
@@ -75,7 +75,8 @@ using stream_reader_actor = caf::typed_actor<
     caf::reacts_to<task_atom, reader_task_ptr>,
     // INTERNAL: opens the call, the first time or again after a delay; the number is the attempt it belongs to.
     caf::reacts_to<retry_atom, std::uint64_t>,
-    // From the transport: responses of this attempt can be taken.
+    // From the transport: responses of this attempt can be taken. INTERNAL as well: the reader goes on after it gave others
+    // their turn.
     caf::reacts_to<ready_atom, std::uint64_t>,
     // From the transport: this attempt is over.
     caf::reacts_to<ended_atom, std::uint64_t, stream_end_ptr>,

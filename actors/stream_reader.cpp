@@ -83,12 +83,11 @@ void stream_reader_state::drop_call() {
 
 // At most so many batches of this reader are under way; else false, and `written` will tell when another one has come back.
 bool stream_reader_state::in_flight_at_most(std::size_t count) {
-  in_flight -= returned->take(free);
-  while (in_flight > count) {
-    if (returned->await()) return false;
+  for (;;) {
     in_flight -= returned->take(free);
+    if (in_flight <= count) return true;
+    if (returned->await()) return false;
   }
-  return true;
 }
 
 bool stream_reader_state::have_buffer() {

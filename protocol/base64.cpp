@@ -116,7 +116,7 @@ result<std::string> decode_base64(std::string_view text) {
   std::uint32_t group = 0;
   int bits = 0;
   for (; i < body.size(); ++i) {
-    const auto value = values[static_cast<unsigned char>(body[i])];
+    const std::uint32_t value = value_at(i);
     if (value == foreign)
       return fail(error_code::state_invalid,
                   "A base64 text has a character that is not base64 at offset " + std::to_string(i) + ".");

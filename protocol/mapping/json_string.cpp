@@ -143,13 +143,13 @@ outcome append_escaped(text_buffer& out, std::string_view text) {
     to += copied;
     if (from == end) break;
     do {
-      const std::size_t need = static_cast<std::size_t>(end - from) + spare;
+      const auto left = static_cast<std::size_t>(end - from);
+      const std::size_t need = left + spare;
       if (static_cast<std::size_t>(out.limit() - to) < need) to = out.reserve_at(to, need);
       const unsigned char c = *from;
       if (c < 0x80) {
         // Where one has to be escaped, there are mostly more. In small steps, so that little more is reserved than is written.
         constexpr std::size_t step = 16 * plain_text::block_size;
-        const auto left = static_cast<std::size_t>(end - from);
         if (plain_text::has_blocks && left >= 2 * plain_text::block_size) {
           to = out.reserve_at(to, left + step * longest_escape + spare);
           from += plain_text::copy_blocks<true>(to, from, left, step, write_escape);
@@ -160,7 +160,7 @@ outcome append_escaped(text_buffer& out, std::string_view text) {
         continue;
       }
       if (from >= next_try) {
-        const std::size_t letters = copy_letters(to, from, static_cast<std::size_t>(end - from));
+        const std::size_t letters = copy_letters(to, from, left);
         from += letters;
         to += letters;
         next_try = from + pause;
@@ -171,7 +171,6 @@ outcome append_escaped(text_buffer& out, std::string_view text) {
         pause = std::min(2 * pause, longest_pause);
       }
       // Letters of two and of three bytes are most of what comes here; utf8_length() knows all.
-      const std::size_t left = static_cast<std::size_t>(end - from);
       if (left >= 2 && c >= 0xC2 && c < 0xE0 && continues(from[1])) {
         std::memcpy(to, from, 2);
         to += 2;
