@@ -324,6 +324,10 @@ void engine_run::stop(int signal) {
   caf::anon_send(machine_->boss, stop_atom::value, signal);
 }
 
+void engine_run::run_ready_actors() {
+  while (machine_->scheduler.has_job()) machine_->run_one(chance_);
+}
+
 bool engine_run::one_step() {
   trouble_a_call();
   write();

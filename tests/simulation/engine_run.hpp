@@ -175,6 +175,8 @@ class engine_run {
   std::size_t calls() const { return report_.calls.size(); }
   std::int64_t elapsed_seconds() const { return (time_.now_us - report_.started_us) / 1'000'000; }
   void stop(int signal);
+  /// All other actors have their turns, also in the middle of one's own (served_call::on_take).
+  void run_ready_actors();
   /// Nothing is written while true.
   bool output_stands_still = false;
   /// Streams send nothing while true.

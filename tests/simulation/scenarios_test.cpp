@@ -338,6 +338,30 @@ TEST_CASE("stop ends in order: last states, INCOMPLETE") {
   s.truth();
 }
 
+TEST_CASE("a reader that never has to wait hears a stop all the same") {
+  // The next response is always there and each batch is written at once, while the reader is still in its turn.
+  scene s;
+  for (std::int64_t id = 1; id <= 400; ++id) s.branch.fill(0, id, 10'000);
+  s.settings.trouble.output_at_once = SIZE_MAX;
+  constexpr unsigned before_stop = 10;
+  unsigned taken = 0;
+  s.settings.on_call = [&](engine_run& run, served_call& call) {
+    call.on_take = [&] {
+      if (++taken == before_stop) run.stop(15);
+      if (call.ready_bytes() == 0 && call.can_send()) call.send(8);
+      run.run_ready_actors();
+    };
+  };
+  s.read();
+  CHECK(taken > before_stop);
+  // The two batches of a turn, of responses with at least a row of 10 KB each.
+  CHECK(taken < before_stop + 2 * batch::capacity / 10'000);
+  CHECK(s.status() == told_status::incomplete);
+  s.read();
+  CHECK(s.check.all_complete());
+  s.truth();
+}
+
 TEST_CASE("a slow output holds the readers back") {
   scene s({{"t0", true}, {"t1", true}});
   for (std::int64_t id = 1; id <= 40; ++id) s.branch.fill(0, id, 30'000), s.branch.fill(1, id, 30'000);

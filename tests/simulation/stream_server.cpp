@@ -119,6 +119,7 @@ served_call::served_call(branch_model& branch, chance_source& chance, const std:
 }
 
 response_buffer served_call::take() {
+  if (on_take) on_take();
   if (dropped_ || ready_.empty()) {
     told_ready_ = false;
     return nullptr;

@@ -112,6 +112,8 @@ class served_call {
   std::function<void(const std::string& shard, const std::string& gtid)> on_settled;
   std::function<void(const model_shard& shard, std::size_t table, std::size_t index, bool from_start)>
       on_snapshot;
+  /// The client is about to take a response: what else happens at that moment, on other threads.
+  std::function<void()> on_take;
 
   // Chaos that lasts.
   bool mute = false;
