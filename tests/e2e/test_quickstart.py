@@ -9,7 +9,7 @@ from tests.e2e.harness import BIN, ROOT
 class Quickstart(unittest.TestCase):
     def test_runs_to_its_end_and_shows_every_step(self):
         done = subprocess.run(
-            ["bash", ROOT / "scripts" / "quickstart.sh", "--no-setup", "--no-build"],
+            [ROOT / "scripts" / "quickstart.sh", "--no-setup", "--no-build"],
             env={**os.environ, "PSOURCE_BIN_DIR": str(BIN)},
             cwd="/",
             capture_output=True,
@@ -23,7 +23,7 @@ class Quickstart(unittest.TestCase):
 
     def test_unknown_arguments_are_refused(self):
         done = subprocess.run(
-            ["bash", ROOT / "scripts" / "quickstart.sh", "--nonsense"], capture_output=True, text=True, timeout=60
+            [ROOT / "scripts" / "quickstart.sh", "--nonsense"], capture_output=True, text=True, timeout=60
         )
         self.assertEqual(2, done.returncode)
 
