@@ -231,7 +231,9 @@ class Reading:
     def __init__(self, branch, cdc=True, state=None, config=None):
         self.branch = branch
         programs = branch.programs
-        config_file = programs.file({**branch.config(), **(config or {})}, ".config.json")
+        settings = {**branch.config(), **(config or {})}
+        self.port = settings["port"]
+        config_file = programs.file(settings, ".config.json")
         lines = run([programs.connector, "discover", "--config", config_file], stdout=subprocess.PIPE)
         catalog = next(
             message["catalog"]
@@ -301,7 +303,7 @@ class Reading:
         """A run that stands still in the middle: nobody reads standard output, or (hold_server) the branch is stopped.
 
         Returns a dict: `share` of a core and `resting` KiB while it stood still, `peak` KiB of the whole run, `sockets` to
-        the branch's VStream port."""
+        the VStream port of its configuration."""
         process = start(self.command)
         fd = process.stdout.fileno()
         try:
@@ -331,7 +333,7 @@ class Reading:
             time.sleep(idle_seconds)
             share = (cpu_of(process.pid) - before) / (time.monotonic() - begin)
             resting = memory_of(process.pid)[0]
-            sockets = sockets_of(process.pid, self.branch.ports["grpc_port"])
+            sockets = sockets_of(process.pid, self.port)
         except BaseException:
             process.kill()
             raise
