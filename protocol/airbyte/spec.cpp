@@ -77,6 +77,7 @@ std::vector<config_key> make_keys() {
                           "How many failures in a row, without any progress in between, a stream survives."));
   retries.default_json = "3";
   retries.minimum = "0";
+  retries.maximum = "2147483647";
 
   auto& timeout =
       add(key("timeout_seconds", "Timeout (in seconds)", "integer",
@@ -84,6 +85,7 @@ std::vector<config_key> make_keys() {
               "the length of a sync."));
   timeout.default_json = "300";
   timeout.minimum = "1";
+  timeout.maximum = "31622400";
 
   add(key("use_gtid_with_table_pks", "Use GTID with table primary keys", "boolean",
           "Has no effect any more: an interrupted copy always goes on from position and primary key."))
@@ -155,6 +157,7 @@ std::vector<config_key> make_keys() {
                              "While a table's records flow its state is written this often."));
   checkpoint.default_json = "30";
   checkpoint.minimum = "1";
+  checkpoint.maximum = "31622400";
 
   add(key("capture_deletes", "Capture deletes", "boolean",
           "If enabled, deleted rows are sent with `_ab_cdc_deleted_at` set. If not, neither they nor that "
@@ -288,6 +291,7 @@ std::string config_reference_markdown() {
       for (const auto& value : entry.allowed)
         type += (type.empty() ? "" : " or ") + std::string("`") + value + "`";
     }
+    if (!entry.minimum.empty()) type += ", " + entry.minimum + " to " + entry.maximum;
     if (entry.secret) type += ", secret";
     const std::string fallback = entry.required               ? "required"
                                  : entry.path == "tls.mode"   ? "`\"verify\"`"

@@ -21,7 +21,7 @@ struct config_key {
   std::vector<std::string> allowed;
   /// JSON text of an example; empty = none.
   std::string example;
-  /// JSON numbers; empty = no limit.
+  /// JSON numbers, both or neither.
   std::string minimum;
   std::string maximum;
   bool required = false;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "protocol/airbyte/config.hpp"
+#include "protocol/airbyte/spec.hpp"
 
 using namespace psource;
 
@@ -235,6 +236,23 @@ TEST_CASE("every key refuses what it cannot be, by name, with what is expected a
     CHECK(contains(found[0], "`" + row.key + "` must be "));
     CHECK_MESSAGE(contains(found[0], row.part), found[0]);
   }
+}
+
+TEST_CASE("numbers may be what the specification says, to both ends") {
+  unsigned numbers = 0;
+  for (const auto& key : config_keys()) {
+    if (key.type != "integer") continue;
+    ++numbers;
+    const auto fits = [&](std::int64_t value) {
+      return parse_config(with("\"" + key.path + "\":" + std::to_string(value))).has_value();
+    };
+    CAPTURE(key.path);
+    CHECK(fits(std::stoll(key.minimum)));
+    CHECK(fits(std::stoll(key.maximum)));
+    CHECK_FALSE(fits(std::stoll(key.minimum) - 1));
+    CHECK_FALSE(fits(std::stoll(key.maximum) + 1));
+  }
+  CHECK(numbers >= 7);
 }
 
 TEST_CASE("all problems are told at once") {

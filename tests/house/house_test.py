@@ -3,6 +3,7 @@
 
 Usage: house_test.py ROOT CONFIG_REFERENCE_PROGRAM TYPES_PROGRAM
 """
+import os
 import pathlib
 import re
 import subprocess
@@ -172,6 +173,47 @@ class Documents(unittest.TestCase):
                 if len(piece) > 3:
                     with self.subTest(piece=piece):
                         self.assertTrue(piece in code, "no message of the code says this")
+
+    def test_end_to_end_modules_are_listed(self):
+        modules = re.search(r"^set\(modules (.*)\)$", text_of("tests/e2e/CMakeLists.txt"), re.MULTILINE).group(1).split()
+        page = text_of("tests/e2e/README.md")
+        for name in modules:
+            self.assertIn(f"| `test_{name}` |", page)
+
+    def test_commands_can_be_run(self):
+        for folder in ("scripts", ".ci", "bench"):
+            for path in (ROOT / folder).iterdir():
+                if path.is_file() and path.read_bytes().startswith(b"#!") and path.suffix != ".py":
+                    self.assertTrue(os.access(path, os.X_OK), path)
+
+    # Parts of other messages, behind their colons; and what ends a read that was asked to end.
+    PARTS = re.compile(
+        r"(a property|the configured catalog|`starting_gtids`|the configuration|a packed state|the state file|a stream's state)?$"
+        r'|A (packed state|base64 text|saved cursor) |The (last_known_pk of a saved cursor|saved primary key of table) |"$'
+        r"|The primary key column |it cannot be understood|the server has not executed all of it|The read is ending|OpenSSL does not"
+    )
+
+    def test_messages_of_the_code_are_documented(self):
+        begins = []
+        for line in text_of("docs/troubleshooting.md").splitlines():
+            if line.startswith("| `"):
+                message = re.match(r"\| (?:``(.+?)``|`([^`]+)`) \|", line)
+                begins.append((message.group(1) or message.group(2)).partition("…")[0].replace('"', ""))
+        told = re.compile(r"""(?:error_code::\w+,|log_level::warn\)?,|warnings\.push_back\(|\b(?:warn|unreachable|refused|tls|tls_fault)\((?:\w+,)?)
+                              \s*(?:std::string\()?"((?:[^"\\]|\\.)*)\"""", re.VERBOSE)
+        seen = 0
+        for path in sources(("protocol", "clients", "sync", "actors", "cli"), (".cpp",)):
+            joined = re.sub(r'"\s*\n\s*"', "", path.read_text(encoding="utf-8"))
+            for begin in told.findall(joined):
+                if self.PARTS.match(begin):
+                    continue
+                seen += 1
+                begin = begin.replace('\\"', "")
+                with self.subTest(file=str(path.relative_to(ROOT)), message=begin):
+                    # A row that begins with "The …" fits only what begins with that word alone.
+                    self.assertTrue(any(one.startswith(begin) or (len(one) > 8 and begin.startswith(one)) for one in begins),
+                                    "docs/troubleshooting.md has no row for it")
+        self.assertGreater(seen, 150)
 
     def test_pages_name_tests_that_exist(self):
         known = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in all_files()
