@@ -91,8 +91,9 @@ engine_result engine::run(sync_plan plan, std::shared_ptr<const plan_input> plan
   config.set("scheduler.max-threads", static_cast<std::size_t>(impl_->options.workers));
   config.set("scheduler.max-throughput", std::size_t{64});
   caf::actor_system system(config);
-  // CAF's default handlers print to standard output, which belongs to Airbyte's messages.
-  caf::actor_ostream::redirect_all(system, "/dev/stderr");
+  // CAF's default handlers print to standard output, which belongs to Airbyte's messages. Appending: standard error may be a file,
+  // and the same one as standard output.
+  caf::actor_ostream::redirect_all(system, "/dev/stderr", caf::actor_ostream::append);
 
   auto counters = std::make_shared<run_counters>();
   engine_parts parts;

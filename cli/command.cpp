@@ -69,11 +69,17 @@ bool write_lines(const std::string& lines) {
     if (wrote <= 0) {
       const auto end = lines.substr(0, done).rfind('\n');
       file->take_back(done - (end == std::string::npos ? 0 : end + 1));
+      tell_unwritten(output_failure(static_cast<int>(-wrote)));
       return false;
     }
     done += static_cast<std::size_t>(wrote);
   }
   return true;
+}
+
+void tell_unwritten(const failure& why) {
+  if (why.code != error_code::output_closed)
+    (void)!::write(STDERR_FILENO, (why.message + "\n").c_str(), why.message.size() + 1);
 }
 
 epoch_milliseconds wall_clock() {

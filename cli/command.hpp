@@ -38,13 +38,16 @@ int run_read(const command_options& options);
 /// are refused.
 result<std::string> read_input_file(const std::string& option, const std::string& path);
 
-/// Reads and checks --config. A file that cannot be read or is not JSON is input_unreadable; what is wrong inside it is
-/// config_invalid, all problems in one failure.
+/// Reads and checks --config. A file that cannot be read is input_unreadable; what is wrong inside it is config_invalid, all
+/// problems in one failure.
 result<source_config> load_config(const command_options& options);
 
 /// Writes whole lines to standard output at once, before (or without) the engine's own writer. False when nobody reads
-/// them or they cannot be written.
+/// them or they cannot be written, which standard error is told.
 bool write_lines(const std::string& lines);
+
+/// Where standard output cannot tell it: a line on standard error. Nothing when it was only closed by its reader.
+void tell_unwritten(const failure& why);
 
 /// Milliseconds since 1970.
 epoch_milliseconds wall_clock();

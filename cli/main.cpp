@@ -1,7 +1,10 @@
 // source-planetscale: the command line of the connector.
 
+#include <fcntl.h>
+
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cxxopts.hpp>
 #include <exception>
 #include <string>
@@ -61,6 +64,11 @@ bool parse_level(const std::string& text, psource::log_level& level) {
   return false;
 }
 
+int print(const char* text) {
+  const bool printed = std::fputs(text, stdout) >= 0 && std::fflush(stdout) == 0;
+  return printed ? psource::cli::exit_done : psource::cli::exit_failed;
+}
+
 int run(int argc, char** argv) {
   cxxopts::Options definition("source-planetscale");
   definition.add_options()("command", "", cxxopts::value<std::string>())("config", "", cxxopts::value<std::string>())(
@@ -71,12 +79,10 @@ int run(int argc, char** argv) {
   definition.parse_positional({"command", "rest"});
   const auto given = definition.parse(argc, argv);
   if (given.count("help") > 0) {
-    std::fputs(usage, stdout);
-    return psource::cli::exit_done;
+    return print(usage);
   }
   if (given.count("version") > 0) {
-    std::puts("source-planetscale " PSOURCE_VERSION);
-    return psource::cli::exit_done;
+    return print("source-planetscale " PSOURCE_VERSION "\n");
   }
   if (given.count("command") == 0) return wrong_usage("a command is missing: spec, check, discover or read");
   if (given.count("rest") > 0)
@@ -109,9 +115,17 @@ int run(int argc, char** argv) {
   return wrong_usage("unknown command \"" + command + "\"; there are spec, check, discover and read");
 }
 
+// A closed one would become the first file or connection that is opened, and get Airbyte's messages. Standard output becomes one that
+// cannot be written.
+void occupy_standard_files() {
+  for (const int fd : {0, 1, 2})
+    if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 1 ? O_RDONLY : O_RDWR) < 0) std::_Exit(psource::cli::exit_failed);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  occupy_standard_files();
   psource::set_up_memory();
   // A destination that goes away is seen as EPIPE, a file that may not grow as EFBIG.
   std::signal(SIGPIPE, SIG_IGN);

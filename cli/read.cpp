@@ -215,9 +215,7 @@ int run_read(const command_options& options) {
   if (ended.signal != 0) die_by(ended.signal);
   if (ended.output_problem && ended.output_problem->code == error_code::internal)
     return report(*ended.output_problem, hide);
-  if (ended.output_problem && ended.output_problem->code != error_code::output_closed)
-    (void)!::write(STDERR_FILENO, (ended.output_problem->message + "\n").c_str(),
-                   ended.output_problem->message.size() + 1);
+  if (ended.output_problem) tell_unwritten(*ended.output_problem);
   return ended.complete ? exit_done : exit_failed;
 }
 

@@ -76,19 +76,6 @@ class descriptor_file final : public output_file {
   bool can_tell_ = true;  // Only write_at_once() looks at it, one call at a time.
 };
 
-failure failure_of(int error) {
-  failure f;
-  f.detail = std::strerror(error);
-  if (error == EPIPE) {
-    f.code = error_code::output_closed;
-    f.message = "Nobody reads standard output any more.";
-  } else {
-    f.code = error_code::output_failed;
-    f.message = "Standard output cannot be written: " + f.detail + ".";
-  }
-  return f;
-}
-
 // Signals belong to other threads.
 void keep_signals_away() {
   sigset_t mask;
@@ -101,6 +88,19 @@ void keep_signals_away() {
 }
 
 }  // namespace
+
+failure output_failure(int error) {
+  failure f;
+  f.detail = std::strerror(error);
+  if (error == EPIPE) {
+    f.code = error_code::output_closed;
+    f.message = "Nobody reads standard output any more.";
+  } else {
+    f.code = error_code::output_failed;
+    f.message = "Standard output cannot be written: " + f.detail + ".";
+  }
+  return f;
+}
 
 std::unique_ptr<output_file> open_output_file(int fd) { return std::make_unique<descriptor_file>(fd); }
 
@@ -239,7 +239,7 @@ bool stdout_writer::write_some() {
     return true;
   }
   if (n < 0 || (n == 0 && offered > 0) || static_cast<std::size_t>(n) > offered) {
-    fail_with(failure_of(n < 0 ? static_cast<int>(-n) : EIO));
+    fail_with(output_failure(n < 0 ? static_cast<int>(-n) : EIO));
     return false;
   }
 

@@ -44,6 +44,9 @@ class output_file {
 /// allows it. Takes the signal SIGRTMIN+3 for interrupt(), and ignores SIGPIPE.
 std::unique_ptr<output_file> open_output_file(int fd);
 
+/// What an errno of a write to standard output means: output_closed (EPIPE) or output_failed.
+failure output_failure(int error);
+
 /// Writes buffers, each of whole lines, in order: at once while nothing is queued and the system takes them without
 /// blocking, which spares two hops between threads for each; else on a thread of its own. Handles short writes, EINTR and
 /// EAGAIN; EPIPE is output_closed, any other error output_failed. After a failure nothing more is written, so what was

@@ -442,9 +442,59 @@ class FullDisk(BranchTest):
         def redirect(disk, arguments):
             return ["sh", "-c", 'out=$1; shift; ulimit -f 4; exec "$@" > "$out"', "sh", str(disk / "out"), *arguments]
 
-        code, output, _ = self.reading([CONNECTOR, "discover", "--config", connector.config], redirect)
+        code, output, said = self.reading([CONNECTOR, "discover", "--config", connector.config], redirect)
         self.assertEqual(1, code)
         self.assertEqual(b"", output)
+        self.assertIn("Standard output cannot be written", said)
+
+    def test_messages_and_help_on_a_full_disk(self):
+        for arguments in (["spec"], ["read", "--config", "nowhere.json"], ["--help"]):
+            with self.subTest(arguments=arguments), open("/dev/full", "wb") as full:
+                done = subprocess.run([CONNECTOR, *arguments], stdout=full, stderr=subprocess.PIPE, timeout=LIMIT)
+                self.assertEqual(1, done.returncode)
+                if arguments != ["--help"]:
+                    self.assertIn(b"Standard output cannot be written", done.stderr)
+
+
+class StandardFiles(BranchTest):
+    """Standard files that are shared, or closed."""
+
+    def test_output_and_errors_in_one_file_that_is_appended_to(self):
+        branch = self.branch(["commerce:2"], rows=2000)
+        connector = self.connector(branch.config())
+        arguments = [CONNECTOR, *connector.read_arguments(configure(connector.catalog))]
+        with tempfile.TemporaryDirectory() as folder:
+            for mode in ("ab", "wb"):
+                file = pathlib.Path(folder) / "out"
+                file.write_bytes(b"an earlier line\n" if mode == "ab" else b"")
+                with self.subTest(mode=mode), open(file, mode) as out:
+                    done = subprocess.run(arguments, stdout=out, stderr=subprocess.STDOUT, timeout=LIMIT)
+                    self.assertEqual(0, done.returncode)
+                    lines = file.read_bytes()
+                    if mode == "ab":
+                        self.assertTrue(lines.startswith(b"an earlier line\n"))
+                        lines = lines[len(b"an earlier line\n"):]
+                    self.assertEqual(2000, len(Transcript(lines, 0).records))
+
+    def test_closed_files_are_nobody_elses(self):
+        """What is opened next would otherwise be standard output: a connection to the database got Airbyte's messages."""
+        branch = self.branch(["commerce:2"], rows=200)
+        connector = self.connector(branch.config())
+        commands = {
+            "check": ["check", "--config", connector.config],
+            "discover": ["discover", "--config", connector.config],
+            "read": connector.read_arguments(configure(connector.catalog)),
+            "read, quiet": connector.read_arguments(configure(connector.catalog), options=["--log-level", "error"]),
+        }
+        for closed, written in ((">&-", False), ("2>&-", True), ("<&-", True), (">&- 2>&- <&-", False)):
+            for name, arguments in commands.items():
+                with self.subTest(command=name, closed=closed):
+                    script = ["sh", "-c", f'exec "$@" {closed}', "sh", *map(str, [CONNECTOR, *arguments])]
+                    done = subprocess.run(script, capture_output=True, timeout=LIMIT)
+                    self.assertEqual(0 if written else 1, done.returncode, done.stderr)
+                    self.assertNotIn(b'"type"', done.stderr)
+                    if written:
+                        Transcript(done.stdout, 0)
 
 
 if __name__ == "__main__":
