@@ -224,7 +224,7 @@ class mysql_session::impl {
   impl& operator=(const impl&) = delete;
 
   result<void> connect() {
-    const std::string host = bare_host();
+    const std::string host = one_host();
     if (host.empty())
       return fail(error_code::config_invalid, "mysql_host (or host) must be one host name or address: \"" +
                                                   host_of(settings_) + "\" is none.");
@@ -338,11 +338,9 @@ class mysql_session::impl {
     return std::max(limit, std::chrono::seconds{1});
   }
 
-  /// The host without the brackets of an IPv6 address; empty when the library would take it for something
-  /// else than one name (a list, a connection string).
-  std::string bare_host() const {
+  /// The host; empty when the library would take it for something else than one name (a list, a connection string).
+  std::string one_host() const {
     std::string host = host_of(settings_);
-    if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
     for (const char c : host)
       if (std::isalnum(static_cast<unsigned char>(c)) == 0 &&
           std::string_view("-._:%").find(c) == std::string_view::npos)

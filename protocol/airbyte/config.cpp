@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "protocol/airbyte/json_text.hpp"
+#include "protocol/airbyte/messages.hpp"
 #include "protocol/base64.hpp"
 #include "protocol/vitess/gtid_set.hpp"
 
@@ -40,14 +41,6 @@ std::vector<std::string_view> comma_list(std::string_view text) {
     text.remove_prefix(comma == std::string_view::npos ? text.size() : comma + 1);
   }
   return parts;
-}
-
-std::string quoted(std::string_view text) {
-  std::string out(1, '"');
-  out += text.substr(0, max_shown);
-  if (text.size() > max_shown) out += "...";
-  out += '"';
-  return out;
 }
 
 bool has_control_character(std::string_view text) {
@@ -93,7 +86,7 @@ std::string repaired_pem(std::string_view text) {
 
 class config_reader {
  public:
-  explicit config_reader(const rapidjson::Value& root) : root_(root) {}
+  explicit config_reader(const rapidjson::Value& root) : root_(root), hide_(secrets_in(root)) {}
 
   config_result read() {
     read_connection();
@@ -106,10 +99,31 @@ class config_reader {
   }
 
  private:
+  // The secrets as they are given, whether they are valid or not.
+  static std::vector<std::string> secrets_in(const rapidjson::Value& root) {
+    const auto text_in = [](const rapidjson::Value& object, std::string_view key) {
+      const auto* value = object.IsObject() ? find_member(object, key) : nullptr;
+      return value != nullptr && value->IsString() ? std::string(text_of(*value)) : std::string();
+    };
+    source_config given;
+    given.username = text_in(root, "username");
+    given.password = text_in(root, "password");
+    if (const auto* tls = find_member(root, "tls")) given.tls.client_key = text_in(*tls, "client_key");
+    return secrets_of(given);
+  }
+
+  // What the user wrote, for a message: never a secret, which may have got into the wrong field. Whatever stands before an @ may
+  // be a password, too, of the address of a database.
+  std::string shown(std::string_view text) const {
+    if (text.find('@') != std::string_view::npos) return "a text with an @";
+    const std::string hidden = hide_(text);
+    return '"' + hidden.substr(0, max_shown) + (hidden.size() > max_shown ? "...\"" : "\"");
+  }
+
   void problem(std::string_view key, std::string_view expected, std::string_view found) {
     std::string message = "Configuration: `" + std::string(key) + "` must be " + std::string(expected);
     if (!found.empty()) message += ", but is " + std::string(found);
-    problems_.push_back({error_code::config_invalid, message + ".", {}, std::nullopt});
+    problems_.push_back({error_code::config_invalid, hide_(message + "."), {}, std::nullopt});
   }
 
   // "tls.mode" of a nested object has `name` "tls.mode" and is looked up as "mode".
@@ -129,7 +143,7 @@ class config_reader {
     if (value->IsBool())
       into = value->GetBool();
     else
-      problem(name, "true or false", value->IsString() ? quoted(text_of(*value)) : kind_of(*value));
+      problem(name, "true or false", value->IsString() ? shown(text_of(*value)) : kind_of(*value));
   }
   void flag(std::string_view key, bool& into) { flag(root_, key, key, into); }
 
@@ -151,7 +165,7 @@ class config_reader {
     }
     problem(key, expected,
             value->IsNumber()   ? to_json(*value)
-            : value->IsString() ? quoted(text_of(*value))
+            : value->IsString() ? shown(text_of(*value))
                                 : kind_of(*value));
   }
 
@@ -163,24 +177,25 @@ class config_reader {
 
   void host(std::string_view key, bool required, std::string& into) {
     const auto found = text(key);
-    const auto name = trimmed(found ? std::string_view(*found) : std::string_view());
+    auto name = trimmed(found ? std::string_view(*found) : std::string_view());
+    // An IPv6 address as URLs have it.
+    if (name.size() > 2 && name.front() == '[' && name.back() == ']') name = name.substr(1, name.size() - 2);
     if (name.empty()) {
       const auto* value = find_member(root_, key);
       if (required && (value == nullptr || value->IsString()))
         problem(key, "a host name", value ? "empty" : "missing");
       return;
     }
-    // Whatever stands before an @ may be a password: it is not shown.
     if (name.find('@') != std::string_view::npos)
-      return problem(key, "a host name without user and password", "a text with an @");
+      return problem(key, "a host name without user and password", shown(name));
     if (name.find("://") != std::string_view::npos || name.find('/') != std::string_view::npos)
-      return problem(key, "a host name without scheme and path", quoted(name));
+      return problem(key, "a host name without scheme and path", shown(name));
     if (std::count(name.begin(), name.end(), ':') == 1)
       return problem(key, "a host name without port (ports have the keys `port` and `mysql_port`)",
-                     quoted(name));
+                     shown(name));
     if (!is_printable_ascii(name) || name.find(' ') != std::string_view::npos ||
         name.find(',') != std::string_view::npos)
-      return problem(key, "one host name", quoted(name));
+      return problem(key, "one host name", shown(name));
     into = std::string(name);
   }
 
@@ -207,7 +222,7 @@ class config_reader {
       if (*mode == "disabled")
         config_.tls.enabled = false;
       else
-        problem("tls.mode", "\"verify\" or \"disabled\"", quoted(*mode));
+        problem("tls.mode", "\"verify\" or \"disabled\"", shown(*mode));
     }
     pem(*tls, "ca_certificate", "CERTIFICATE-----", config_.tls.ca_certificate);
     pem(*tls, "client_certificate", "CERTIFICATE-----", config_.tls.client_certificate);
@@ -243,7 +258,7 @@ class config_reader {
     const auto database = text("database").value_or("");
     for (const auto name : comma_list(database)) {
       if (has_control_character(name) || name.find('/') != std::string_view::npos)
-        problem("database", "a keyspace name or several, separated by commas", quoted(name));
+        problem("database", "a keyspace name or several, separated by commas", shown(name));
       else if (!configured(keyspace_name(name)))
         config_.keyspaces.emplace_back(name);
     }
@@ -283,10 +298,10 @@ class config_reader {
     selector.shard = shard_name(trimmed(slash == std::string_view::npos ? entry : entry.substr(slash + 1)));
     if (selector.shard.empty() || (slash != std::string_view::npos && selector.keyspace.empty()) ||
         selector.shard.str().find('/') != std::string::npos || has_control_character(entry))
-      return problem("shards", "shard names such as -80 or keyspace/-80, separated by commas", quoted(entry));
+      return problem("shards", "shard names such as -80 or keyspace/-80, separated by commas", shown(entry));
     if (!selector.keyspace.empty() && !config_.keyspaces.empty() && !configured(selector.keyspace))
       return problem("shards", "shards of the keyspaces in `database` (" + keyspace_list() + ")",
-                     quoted(entry));
+                     shown(entry));
     const bool known =
         std::any_of(config_.shards.begin(), config_.shards.end(), [&](const shard_selector& other) {
           return other.keyspace == selector.keyspace && other.shard == selector.shard;
@@ -319,7 +334,7 @@ class config_reader {
       }
       if (!config_.keyspaces.empty() && !configured(name)) {
         config_.warnings.push_back("The configuration's `starting_gtids` has positions for the keyspace " +
-                                   quoted(name.str()) +
+                                   shown(name.str()) +
                                    ", which `database` does not name; they have no effect.");
       }
       for (const auto& shard : keyspace.value.GetObject()) {
@@ -357,7 +372,7 @@ class config_reader {
       if (*choice == "Re-sync data")
         config_.on_lost_position = lost_position_behavior::resync_data;
       else if (*choice != "Fail sync")
-        problem("invalid_cdc_cursor_position_behavior", "\"Fail sync\" or \"Re-sync data\"", quoted(*choice));
+        problem("invalid_cdc_cursor_position_behavior", "\"Fail sync\" or \"Re-sync data\"", shown(*choice));
     }
     if (const auto* options = find_member(root_, "options")) {
       if (!options->IsObject()) return problem("options", "an object", kind_of(*options));
@@ -389,10 +404,11 @@ class config_reader {
     if (as_metadata ? !is_printable_ascii(config_.password) : has_control_character(config_.password))
       problem("password", "printable ASCII text", "a text with other characters");
     if (!as_metadata && config_.username.find(':') != std::string::npos)
-      problem("username", "a name without a colon", quoted(config_.username));
+      problem("username", "a name without a colon", "a text with one");
   }
 
   const rapidjson::Value& root_;
+  const redactor hide_;
   source_config config_;
   std::vector<failure> problems_;
 };

@@ -274,6 +274,11 @@ TEST_CASE("all problems are told at once") {
         "name or several, separated by commas, but is missing.");
 }
 
+TEST_CASE("an IPv6 address may stand in brackets") {
+  CHECK(loaded(R"({"host":"[::1]","database":"ks","username":"","password":""})").host == "::1");
+  CHECK(loaded(R"({"host":"h","mysql_host":" [fe80::1] ","database":"ks","username":"","password":""})").mysql_host == "fe80::1");
+}
+
 TEST_CASE("problems never show a secret") {
   const std::string secret = "s3cr3t-value";
   const std::vector<std::string> texts = {

@@ -363,6 +363,15 @@ class Secrets(ErrorTest):
             self.server.config(host=f"{USERNAME}:{PASSWORD}@127.0.0.1"),
             self.server.config(tls={"mode": "verify", "client_key": PASSWORD}),
             self.server.config(timeout_seconds="x"),
+            # Pasted into the wrong field.
+            self.server.config(host=f"https://{PASSWORD}.example"),
+            self.server.config(host="a.psdb.cloud", username=f"someone:{PASSWORD}"),
+            self.server.config(database=f"mysql://someone:{PASSWORD}@a.example/shop"),
+            self.server.config(database=f"mysql://someone:{PASSWORD}@a.example/shop", password=""),
+            self.server.config(database="a/" * 36 + PASSWORD),
+            self.server.config(shards=f"a/{PASSWORD}/b"),
+            self.server.config(use_replica=PASSWORD),
+            self.server.config(max_retries=PASSWORD),
         )
         for config in broken:
             for command in ("check", "discover"):
