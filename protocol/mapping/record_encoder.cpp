@@ -444,7 +444,8 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
   for (std::size_t i = 0; i < fields.columns.size(); ++i) {
     const wire_column& field = fields.columns[i];
     column_plan& plan = state->columns[i];
-    if (!field.name.empty() && field.name.front() == '@')
+    // What Vitess calls a column whose name it cannot tell. A table may have one of such a name.
+    if (field.name == "@" + std::to_string(i + 1) && shape.table.find(field.name) == nullptr)
       return refuse(
           error_code::schema_incompatible,
           "The shape of " + where +

@@ -262,6 +262,15 @@ TEST_CASE("columns named \"@1\" are refused with an error that says what happene
   }
 }
 
+TEST_CASE("a column may have a name that begins with @") {
+  auto stream = shape();
+  auto event = fields();
+  for (const char* name : {"@handle", "@2"}) {
+    stream.table.columns[1].name = event.columns[1].name = name;
+    CHECK(record_encoder::compile(stream, event, {}));
+  }
+}
+
 TEST_CASE("shapes that break the rules are refused") {
   const auto code = [](field_event event) {
     const auto refused = record_encoder::compile(shape(), event, {});
