@@ -310,6 +310,13 @@ void stream_reader_state::attempt_failed(const failure& why) {
     give_up(why);
     return;
   }
+  if (session->would_repeat_copy()) {
+    failure told = why;
+    told.message += " A full refresh of this table is not tried again within a read: its copy cannot go on in its middle, and "
+                    "started over it would deliver rows twice.";
+    give_up(told);
+    return;
+  }
   if (failures > settings.max_retries) {
     failure told = why;
     told.message += " Given up after " + std::to_string(failures) +

@@ -210,7 +210,33 @@ void planner::plan_full_refresh(planned_stream& stream, const configured_stream&
                        state->full_refresh->sync_id == *configured.sync_id;
   if (state != nullptr && !state->full_refresh)
     plan_.infos.push_back("Full refresh of " + configured.id.to_string() + " ignores the saved incremental state.");
-  if (resumes && state->full_refresh->done) stream.ledger.full_refresh->done = true;
+  if (resumes) {
+    const auto keep = [&] {
+      for (const auto& [shard, entry] : state->shards) stream.ledger.cursors[shard] = cursor_of(entry);
+    };
+    // Finished is finished, on whatever shards the rows are by now.
+    if (state->full_refresh->done) {
+      stream.ledger.full_refresh->done = true;
+      stream.up_to_date = state->shards.size();
+      return keep();
+    }
+    // Rows of a shard that was replaced were delivered: those that replace it would tell them again.
+    const auto found = input_.serving.find(configured.id.keyspace);
+    const auto serves = [&](const shard_name& shard) {
+      return found != input_.serving.end() && std::find(found->second.begin(), found->second.end(), shard) != found->second.end();
+    };
+    const bool replaced = std::any_of(state->shards.begin(), state->shards.end(), [&](const auto& entry) {
+      return !entry.second.cursor.position.empty() && !serves(entry.first);
+    });
+    if (replaced) {
+      stream.problem = failure{error_code::shards_changed,
+                               "The keyspace " + configured.id.keyspace.str() + " was resharded while " +
+                                   configured.id.to_string() + " was being copied. The next sync starts the full refresh over.",
+                               {},
+                               configured.id};
+      return keep();
+    }
+  }
   for (const auto& shard : selected(configured.id.keyspace)) {
     shard_cursor cursor;
     if (state != nullptr) {

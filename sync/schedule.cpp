@@ -15,12 +15,20 @@ constexpr unsigned most_rounds = 5;
 const char* const lost_advice =
     " Use \"Refresh and remove records\" for this stream, or set invalid_cdc_cursor_position_behavior to \"Re-sync data\".";
 const char* const goes_on_next_time = " The next sync goes on with the shards that serve then.";
+const char* const starts_over_next_time = " The next sync starts the full refresh over.";
 
 // Catch-ups do, and copies that have begun: they bring the changes since then, too.
 bool reads_changes(stream_kind kind, const session_table& table) {
   if (kind != stream_kind::copy) return kind == stream_kind::catch_up;
   return std::any_of(table.cursors.begin(), table.cursors.end(),
                      [](const auto& entry) { return !entry.second.lastpk.empty() && !entry.second.position.empty(); });
+}
+
+// What shows that the positions, shapes or shards of a stream are not those that it was planned with; and faults of our own. All
+// else leaves what was read before as good as it was.
+bool needs_another_plan(error_code code) {
+  return code == error_code::position_lost || code == error_code::position_foreign || code == error_code::schema_incompatible ||
+         code == error_code::shards_changed || code == error_code::internal;
 }
 
 // Shards with nothing to read stand where the state says; the others settle when their streams end.
@@ -396,7 +404,7 @@ void sync_schedule::failed(task_id id, failure why, std::vector<session_table> t
     }
   };
 
-  if (spec.additional && is_retryable(why.code)) {
+  if (spec.additional && !needs_another_plan(why.code)) {
     warnings_.push_back(why.message + " The tables of this stream had reached the position at which the read began; what "
                                       "came after it is left to the next one.");
     settle(spec, tables);
@@ -480,8 +488,11 @@ void sync_schedule::failed(task_id id, failure why, std::vector<session_table> t
     }
   } else if (why.code == error_code::shards_changed) {
     for (const auto& table : tables)
-      if (spec.kind == stream_kind::full_copy || !set_aside(table, why)) fail_table(table, with(goes_on_next_time));
-  } else if (copy && why.code == error_code::lastpk_refused && !tables.empty() &&
+      if (spec.kind == stream_kind::full_copy)
+        fail_table(table, with(starts_over_next_time));
+      else if (!set_aside(table, why))
+        fail_table(table, with(goes_on_next_time));
+  } else if (spec.kind == stream_kind::copy && why.code == error_code::lastpk_refused && !tables.empty() &&
              restarted_.count({tables.front().stream, spec.shards.front()}) == 0) {
     warnings_.push_back(why.message + " The copy of " + tables.front().shape->id.to_string() + " starts over.");
     start_over(tables.front());
@@ -516,9 +527,9 @@ void sync_schedule::failed(task_id id, failure why, std::vector<session_table> t
       for (const auto& table : rest) fail_table(table, why);
     }
   } else {
-    const bool refused_again = why.code == error_code::lastpk_refused;
-    for (const auto& table : tables)
-      fail_table(table, refused_again ? with(" The next sync starts the copy over.") : why);
+    // A copy that started over once; and a full refresh, which would deliver rows twice.
+    const bool refused = why.code == error_code::lastpk_refused;
+    for (const auto& table : tables) fail_table(table, refused ? with(" The next sync starts the copy over.") : why);
   }
   let_go();
 }

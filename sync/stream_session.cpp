@@ -41,6 +41,17 @@ result<gtid_set> position_of(const shard_progress& told) {
   return position;
 }
 
+// The earlier one of a copy's first position and a present one: a tablet that lags behind tells rows as of its own. The present
+// one where they have nothing in common.
+std::string held_by_both(const std::string& first, const std::string& now) {
+  const auto then = gtid_set::parse_position(first);
+  const auto here = gtid_set::parse_position(now);
+  if (!then || !here) return now;
+  if (here->contains(*then)) return first;
+  const gtid_set common = then->common_with(*here);
+  return common.empty() ? now : common.to_position();
+}
+
 bool leaves_out(const row_change_view& change) {
   for (std::int64_t i = 0; i < change.data_columns_count; ++i)
     if (!bit_is_set(change.data_columns, i)) return true;
@@ -291,17 +302,24 @@ void stream_session::abandon_attempt() { drop_provisional(); }
 
 // The position of the snapshot whose first row is about to be delivered; a VGTID tells it before the rows.
 result<void> stream_session::remember_snapshot() {
-  if (spec_.kind != stream_kind::copy || !rows_shard_->first_snapshot.empty()) return {};
+  if (spec_.kind != stream_kind::copy) return {};
   auto pending = assembler_.pending_position();
   if (!pending) return fail(std::move(pending.error()));
-  const shard_progress* here = (*pending)->find({spec_.keyspace, rows_shard_->shard});
-  if (here == nullptr || here->gtid.empty() || here->gtid == "current") {
-    rows_shard_->first_snapshot = rows_shard_->gtid;
-    return {};
+  const shard_progress* told = (*pending)->find({spec_.keyspace, rows_shard_->shard});
+  std::string here = rows_shard_->gtid;
+  if (told != nullptr && !told->gtid.empty() && told->gtid != "current") {
+    auto position = position_of(*told);
+    if (!position) return fail(std::move(position.error()));
+    here = told->gtid;
   }
-  auto position = position_of(*here);
-  if (!position) return fail(std::move(position.error()));
-  rows_shard_->first_snapshot = here->gtid;
+  std::string& first = rows_shard_->first_snapshot;
+  if (first.empty())
+    first = here;
+  else if (!here.empty())
+    first = held_by_both(first, here);
+  // From its first row on: the next state may be written before the next position comes.
+  shard_cursor& cursor = cursor_of(*rows_shard_, rows_table_);
+  if (cursor.position.empty()) cursor.since = first;
   return {};
 }
 
@@ -783,16 +801,11 @@ result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
   return {};
 }
 
-// Where the copy of a shard stands. One that started over goes back to where rows were delivered first; but a tablet that
-// lags behind that has told the rows as of its own position.
+// Where the copy of a shard stands. One that started over goes back to where rows were delivered first, for good: those that were
+// told then above the keys of now, and are deleted since, no other stream would tell of.
 std::string stream_session::copied_up_to(const shard_slots& shard) {
   if (!shard.restarted) return shard.gtid;
-  const auto first = gtid_set::parse_position(shard.first_snapshot);
-  const auto here = gtid_set::parse_position(shard.gtid);
-  if (!first || !here) return shard.gtid;
-  if (here->contains(*first)) return shard.first_snapshot;
-  const gtid_set common = first->common_with(*here);
-  return common.empty() ? shard.gtid : common.to_position();
+  return held_by_both(shard.first_snapshot, shard.gtid);
 }
 
 void stream_session::settle_cursors(shard_slots& shard, bool complete) {
@@ -853,6 +866,11 @@ bool stream_session::at_stop() {
     if (missing != 0 && missing > assembler_.commits_without_vgtid(name.str())) return false;
   }
   return true;
+}
+
+bool stream_session::would_repeat_copy() const {
+  return spec_.kind == stream_kind::full_copy && !spec_.tables.front().resumable &&
+         std::any_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard.copy_rows_seen; });
 }
 
 bool stream_session::may_miss_the_stop() const {

@@ -165,6 +165,9 @@ class stream_session {
   /// Grows only when a cursor moves: what the next attempt does not have to repeat. A transaction that breaks its stream
   /// each time brings rows, but gets nowhere.
   std::uint64_t advances() const { return advances_; }
+  /// Another attempt would deliver the rows of this one again, from the first on: a full refresh of a table whose copy cannot
+  /// go on in its middle.
+  bool would_repeat_copy() const;
   /// The stop may hold GTIDs that this tablet never sends, and a shard without writes sends nothing that would tell: the
   /// primary has to be asked (reaches_all_of).
   bool may_miss_the_stop() const;

@@ -2,12 +2,13 @@
 import signal
 import unittest
 
-from tests.e2e.harness import BranchTest, configure, cursors_of, difference, fold, record_stream, sbtest_truth
+from tests.e2e.faults import FaultTest
+from tests.e2e.harness import configure, cursors_of, difference, fold, record_stream, sbtest_truth
 
 STREAM = ("commerce", "keyless")
 
 
-class WithoutKey(BranchTest):
+class WithoutKey(FaultTest):
     def keyless(self, rows, **options):
         branch = self.branch(["commerce:2"], tables=1, rows=rows, options=["--keyless"], **options)
         connector = self.connector(branch.config())
@@ -58,6 +59,21 @@ class WithoutKey(BranchTest):
         # All rows of a shard that was not done; on a slow machine the other one may have been.
         self.assertEqual(15_000 * len(unfinished), len(again.records))
         self.assertEqual("", difference(fold([killed, again]), {STREAM: sbtest_truth(branch.stop())[STREAM]}))
+
+    def test_a_full_refresh_whose_stream_breaks_ends_without_a_row_twice(self):
+        """A destination could not find the rows that come again: the platform's next attempt has a new generation."""
+        breaks = {"do": "status", "code": "UNAVAILABLE", "table": "keyless", "phase": "copy", "rows": 5000, "repeat": 1}
+        branch = self.faulty([breaks], ["commerce:1"], tables=1, rows=10_000, options=["--keyless"])
+        connector = self.connector(branch.config())
+        marks = {"generation_id": 3, "minimum_generation_id": 3, "sync_id": 8}
+        configured = configure(connector.catalog, "full_refresh", only=["keyless"], **marks)
+        broken = connector.read(configured, ok=False)
+        self.assertEqual(1, broken.code)
+        self.assertEqual("INCOMPLETE", broken.statuses[-1][1])
+        self.assertIn("started over it would deliver rows twice", broken.errors[-1]["message"])
+        ids = [r["data"]["id"] for r in broken.records]
+        self.assertTrue(ids)
+        self.assertEqual(len(ids), len(set(ids)))
 
     def test_an_interrupted_full_refresh_starts_over(self):
         """The platform gives the next attempt a new generation, because the stream is not resumable."""

@@ -910,6 +910,20 @@ TEST_CASE("a full refresh tells every row once, and goes on after a cut") {
   CHECK(s.times(20) == 1);
 }
 
+TEST_CASE("a full refresh without a key is not started over within a read") {
+  scene s({{"t0", false}}, {}, sync_mode::full_refresh);
+  for (std::int64_t id = 1; id <= 20; ++id) s.branch.fill(0, id);
+  s.settings.streams[0].generation_id = s.settings.streams[0].sync_id = 3;
+  s.cut_first_call_after(12);
+  s.read();
+  CHECK(s.status() == told_status::incomplete);
+  CHECK(s.times(1) == 1);
+  s.settings.streams[0].generation_id = 4;
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.check.last_records().size() == 20);
+}
+
 TEST_CASE("a copy that the server itself begins anew misses no deletion of the rows told before") {
   for (const bool killed : {false, true}) {
     scene s;
@@ -1153,6 +1167,23 @@ TEST_CASE("a sync longer than the binary logs are kept") {
     CHECK(s.logged("were purged") != refreshed);
     if (refreshed) s.truth();
   }
+}
+
+TEST_CASE("a lost position is warned of before the first state that drops it") {
+  // Whoever gets that state and not the warning would never hear of it.
+  scene s;
+  s.branch.fill(0, 1);
+  s.read();
+  s.settings.config.on_lost_position = lost_position_behavior::resync_data;
+  s.settings.on_plan = [](plan_input& input) {
+    for (auto& [stream, saved] : input.state.streams)
+      for (auto& [shard, entry] : saved.shards)
+        entry.cursor.position = "MySQL56/ffffffff-0000-11ee-8000-000000000000:1-3";
+  };
+  s.read();
+  const auto warned = s.report.transcript.find("the table is copied again there");
+  REQUIRE(warned != std::string::npos);
+  CHECK(warned < s.report.transcript.find(R"("type":"STATE")"));
 }
 
 TEST_CASE("a start from LEGACY state killed after its first STREAM state") {

@@ -585,8 +585,15 @@ void transcript_check::fold(std::map<row_key, folded_row>& rows, const told_row&
 
 void transcript_check::check_refresh(std::size_t stream) {
   refresh_complete_.insert(stream);
-  if (refresh_blurred_.count(stream) > 0) return;
   const std::size_t table = tables_[stream];
+  // Nobody could tell which of them is one too many.
+  if (!branch_.tables()[table].keyed) {
+    std::set<std::int64_t> told;
+    for (const auto& row : run_records_)
+      if (row.table == table && !told.insert(row.id).second)
+        violate("a full refresh without a key tells row " + std::to_string(row.id) + " twice");
+  }
+  if (refresh_blurred_.count(stream) > 0) return;
   std::map<std::int64_t, std::set<std::uint64_t>> versions;
   for (const auto& row : refreshed_[stream]) {
     if (row.deleted) violate("a full refresh tells a deletion");

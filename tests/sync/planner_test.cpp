@@ -192,6 +192,32 @@ TEST_CASE("a full refresh resumes only within its generation and sync") {
   CHECK(w.plan().streams[0].copies == 2);
 }
 
+TEST_CASE("a full refresh across a reshard: finished stays finished, begun fails until its next generation") {
+  world w({"-80", "80-"});
+  w.input.streams[0].mode = sync_mode::full_refresh;
+  w.input.streams[0].generation_id = 4;
+  w.input.streams[0].sync_id = 8;
+  w.save("t", "-", server + "1-5");
+  auto& state = w.input.state.streams.begin()->second;
+  state.full_refresh = full_refresh_mark{4, 8, true};
+  auto plan = w.plan();
+  CHECK(plan.copies.empty());
+  CHECK_FALSE(plan.streams[0].problem);
+  CHECK(plan.streams[0].ledger.full_refresh->done);
+  CHECK(plan.streams[0].ledger.cursors.count(shard_name("-")) == 1);
+  state.full_refresh->done = false;
+  plan = w.plan();
+  CHECK(plan.copies.empty());
+  REQUIRE(plan.streams[0].problem);
+  CHECK(plan.streams[0].problem->code == error_code::shards_changed);
+  CHECK(plan.streams[0].ledger.cursors.count(shard_name("-")) == 1);
+  // Nothing of it was delivered.
+  state.shards.begin()->second.cursor.position.clear();
+  CHECK(w.plan().copies.size() == 2);
+  state.full_refresh->generation_id = 3;
+  CHECK(w.plan().copies.size() == 2);
+}
+
 TEST_CASE("a missing table: incremental goes on with its state, full refresh fails, none left is an error") {
   world w({"-"});
   w.input.streams.push_back(stream_of("gone"));

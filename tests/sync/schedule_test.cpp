@@ -443,6 +443,15 @@ TEST_CASE("a refused primary key starts the copy over, once") {
   CHECK(verdicts(schedule) == "0- ");
 }
 
+TEST_CASE("a refused primary key ends a full refresh: started over it would deliver rows twice") {
+  auto plan = plan_of(1, {spec_of(stream_kind::full_copy, "-", {0})});
+  sync_schedule schedule(plan, {});
+  auto tasks = schedule.start();
+  schedule.failed(tasks[0].id, {error_code::lastpk_refused, "key.", "", std::nullopt}, tasks[0].spec.tables);
+  CHECK(schedule.start().empty());
+  CHECK(verdicts(schedule) == "0- ");
+}
+
 TEST_CASE("a shard copied in place of an old one has only its own stop to reach") {
   auto spec = spec_of(stream_kind::catch_up, "-80", {0});
   spec.stops.clear();
@@ -520,6 +529,13 @@ TEST_CASE("a table that had reached its stop stays complete when the additional 
   REQUIRE(again.size() == 1);
   CHECK(again[0].spec.tables[0].cursors.at(shard_name("-")).position == server + "1-30");
   schedule.failed(again[0].id, {error_code::stream_stalled, "slow.", "", std::nullopt}, again[0].spec.tables);
+  // Nor does it count what would end any other stream.
+  for (const auto code : {error_code::credentials_refused, error_code::vstream_unavailable, error_code::response_too_large}) {
+    schedule.refresh({{{keyspace_name("ks"), shard_name("-")}, gtids(server + "1-60")}}, 0);
+    again = schedule.start();
+    REQUIRE(again.size() == 1);
+    schedule.failed(again[0].id, {code, "no.", "", std::nullopt}, again[0].spec.tables);
+  }
   schedule.finished(tasks[1].id, at(tasks[1].spec, server + "1-50"));
   schedule.release();
   const auto told = verdicts(schedule);

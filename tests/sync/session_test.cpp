@@ -902,6 +902,18 @@ TEST_CASE("shards of a table share what was compiled, as long as their FIELD eve
   CHECK(told(left.take_lines()) == "4=d");
 }
 
+TEST_CASE("rows of a replica that lags behind the peek are covered by `since` from the first one on") {
+  auto spec = copy_spec();
+  // The peek, as the planner sets it.
+  spec.tables[0].cursors.begin()->second.since = server + "1-7";
+  driver d(std::move(spec));
+  event_script script;
+  script.begin().field("t").vgtid(server + "1-5", {{"t", ""}}).insert("t", "1", "a");
+  REQUIRE(d.give(script.take()));
+  CHECK(records_in(d.take_lines()).size() == 1);
+  CHECK(d.cursor().since == server + "1-5");
+}
+
 TEST_CASE("shards of a table that are read by several threads share what was compiled") {
   constexpr std::size_t threads = 4;
   constexpr std::size_t rounds = 50;
