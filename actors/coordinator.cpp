@@ -22,11 +22,11 @@ void coordinator_state::begin(sync_plan& plan) {
     streams.push_back(std::move(stream));
   }
   parts.counters->tables = plan.streams.size();
+  parts.emitting.infos = std::move(plan.infos);
+  parts.emitting.warnings = std::move(plan.warnings);
   out = self->spawn<caf::monitored>(emitter, coordinator_actor(self), parts.out, parts.clock, parts.counters,
                                     parts.emitting, std::move(streams));
   if (parts.on_emitter) parts.on_emitter(out);
-  for (const auto& text : plan.infos) say(log_level::info, text);
-  for (const auto& text : plan.warnings) say(log_level::warn, text);
   for (const auto& planned : plan.streams)
     if (!planned.problem)
       say(log_level::info, planned.id.to_string() + " (" + to_string(planned.mode) + "): shards to copy " +

@@ -60,6 +60,8 @@ void emitter_state::begin(const std::vector<emitter_stream>& planned) {
     if (planned[i].row_estimate)
       write_line(estimate_line(ledger->id(i), planned[i].row_estimate, std::nullopt, wall()));
   }
+  for (const auto& text : settings.infos) log(log_level::info, text);
+  for (const auto& text : settings.warnings) log(log_level::warn, text);
   for (stream_index i = 0; i < planned.size(); ++i)
     if (planned[i].state_first) write_state(i);
 }

@@ -33,6 +33,10 @@ struct emitter_settings {
   /// LOG lines above this level are dropped.
   log_level level = log_level::info;
   std::chrono::milliseconds watch_interval = std::chrono::seconds(1);
+  /// What planning has to say. Told before the first state: that no longer has the positions that a warning is about, so the next
+  /// read would not warn again.
+  std::vector<std::string> infos;
+  std::vector<std::string> warnings;
 };
 
 struct emitter_state {
