@@ -112,7 +112,9 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
                     "The table " + place.shard.keyspace.str() + "." + table + " does not exist on " + where +
                         ". Refresh the connection's schema and deselect it.");
   }
-  if (has(text, {"has no fields defined", "cannot build a row streamer plan", "lastpk value was provided"})) {
+  // The last one: Vitess 21 and older.
+  if (has(text, {"has no fields defined", "cannot build a row streamer plan", "lastpk value was provided",
+                 "primary key values don't match length"})) {
     return of_table(error_code::lastpk_refused, table_in(text, "lastpk for table ", {}),
                     "The server refuses to resume a copy on " + where + ": the primary key has changed.");
   }
@@ -131,7 +133,8 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
   if (has(text, {"errno 3024", "maximum statement execution time exceeded"}))
     return make(error_code::copy_time_limit, "The server ended the copy query of " + where + " at its time limit.");
   if (end.status_code == status_unavailable || end.status_code == status_deadline_exceeded) {
-    if (has(text, {"SSL", "TLS", "ssl", "handshake", "certificate"}))
+    // gRPC's own words. vtgate's name keyspaces and tablets, which may be called anything.
+    if (!has(text, {"target: ", "vttablet: "}) && has(text, {"SSL", "TLS", "ssl", "handshake", "certificate"}))
       return make(error_code::tls_failed, "The TLS handshake for " + where + " failed (" + shorten(text) + ").");
     if (has(text, {"failed to connect to all addresses", "DNS resolution failed"}))
       return make(error_code::host_unreachable, "No VStream connection for " + where + " (" + shorten(text) +

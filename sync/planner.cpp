@@ -47,6 +47,13 @@ session_spec call_for(const plan_input& input, stream_kind kind, const keyspace_
   return spec;
 }
 
+// Whether a copy can go on above this key: Vitess takes its values by their places, whatever column they were of. (Which unique key
+// orders the copy of a table without a primary key is Vitess's choice.)
+bool goes_on_above(const planned_stream& stream, const std::string& lastpk) {
+  const auto& primary_key = stream.table.shape->table.primary_key;
+  return stream.table.resumable && (primary_key.empty() || last_key_columns(lastpk) == primary_key);
+}
+
 // Plans one stream after the other and gathers the calls.
 class planner {
  public:
@@ -225,17 +232,25 @@ void planner::plan_full_refresh(planned_stream& stream, const configured_stream&
     const auto serves = [&](const shard_name& shard) {
       return found != input_.serving.end() && std::find(found->second.begin(), found->second.end(), shard) != found->second.end();
     };
-    const bool replaced = std::any_of(state->shards.begin(), state->shards.end(), [&](const auto& entry) {
-      return !entry.second.cursor.position.empty() && !serves(entry.first);
-    });
-    if (replaced) {
+    const auto any_delivered = [&](const auto& condition) {
+      return std::any_of(state->shards.begin(), state->shards.end(), [&](const auto& entry) {
+        return !entry.second.cursor.position.empty() && condition(entry.first, entry.second.cursor.last_known_pk);
+      });
+    };
+    const std::string table = configured.id.to_string();
+    if (any_delivered([&](const shard_name& shard, const std::string&) { return !serves(shard); }))
       stream.problem = failure{error_code::shards_changed,
-                               "The keyspace " + configured.id.keyspace.str() + " was resharded while " +
-                                   configured.id.to_string() + " was being copied. The next sync starts the full refresh over.",
+                               "The keyspace " + configured.id.keyspace.str() + " was resharded while " + table +
+                                   " was being copied. The next sync starts the full refresh over.",
                                {},
                                configured.id};
-      return keep();
-    }
+    else if (any_delivered([&](const shard_name&, const std::string& key) { return !key.empty() && !goes_on_above(stream, key); }))
+      stream.problem = failure{error_code::lastpk_refused,
+                               "The primary key of " + table +
+                                   " was changed while it was being copied. The next sync starts the full refresh over.",
+                               {},
+                               configured.id};
+    if (stream.problem) return keep();
   }
   for (const auto& shard : selected(configured.id.keyspace)) {
     shard_cursor cursor;
@@ -301,13 +316,14 @@ void planner::plan_incremental(planned_stream& stream) {
 
 void planner::plan_shard(planned_stream& stream, const shard_name& shard, const saved_shard& saved) {
   shard_cursor cursor = cursor_of(saved);
-  if (cursor.position.empty() || (!cursor.lastpk.empty() && (!saved.cdc_cursor || !stream.table.resumable))) {
+  if (cursor.position.empty() || (!cursor.lastpk.empty() && (!saved.cdc_cursor || !goes_on_above(stream, cursor.lastpk)))) {
     if (saved.cdc_cursor && !cursor.position.empty()) cursor.since = cursor.position;
     if (!cursor.lastpk.empty())
       plan_.infos.push_back("The half copy of " + stream.id.to_string() + " on shard " + shard.str() +
                             " starts over: " +
-                            (saved.cdc_cursor ? "the table's key does not allow to resume."
-                                              : "its state is from a connector that drops changes there."));
+                            (!saved.cdc_cursor          ? "its state is from a connector that drops changes there."
+                             : !stream.table.resumable ? "the table's key does not allow to resume."
+                                                       : "the table's primary key has changed."));
     cursor.position.clear();
     cursor.lastpk.clear();
     check_since(stream, shard, cursor);

@@ -355,7 +355,11 @@ result<std::optional<pump_result>> stream_session::take_event(const raw_event& e
       break;
     }
     case stream_step::boundary: {
-      if (event.type == event_type::ddl) warn_of_lost_rows(event, out);
+      if (event.type == event_type::ddl) {
+        warn_of_lost_rows(event, out);
+        // Its position came before it, and holds only with the rows that follow.
+        if (begins_transaction(event.statement)) break;
+      }
       auto end = take_boundary(out);
       if (!end) return fail(std::move(end.error()));
       if (*end) {

@@ -60,4 +60,12 @@ result<table_cursor> table_cursor::decode_base64(std::string_view text) {
   return cursor;
 }
 
+std::vector<std::string> last_key_columns(std::string_view last_known_pk) {
+  query::QueryResult key;
+  std::vector<std::string> names;
+  if (!key.ParseFromArray(last_known_pk.data(), static_cast<int>(last_known_pk.size()))) return names;
+  for (auto& field : *key.mutable_fields()) names.push_back(std::move(*field.mutable_name()));
+  return names;
+}
+
 }  // namespace psource

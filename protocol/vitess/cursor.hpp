@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "protocol/failure.hpp"
 #include "protocol/names.hpp"
@@ -34,5 +35,8 @@ struct table_cursor {
   }
   friend bool operator!=(const table_cursor& a, const table_cursor& b) { return !(a == b); }
 };
+
+/// The columns of a last_known_pk, in its order; none when it is no serialized query.QueryResult.
+std::vector<std::string> last_key_columns(std::string_view last_known_pk);
 
 }  // namespace psource

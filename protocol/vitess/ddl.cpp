@@ -143,4 +143,10 @@ std::vector<std::string> tables_losing_rows(std::string_view statement) {
   return names;
 }
 
+bool begins_transaction(std::string_view statement) {
+  constexpr std::string_view end = "START TRANSACTION";
+  while (!statement.empty() && static_cast<unsigned char>(statement.back()) <= ' ') statement.remove_suffix(1);
+  return statement.size() > end.size() && statement.substr(statement.size() - end.size()) == end;
+}
+
 }  // namespace psource

@@ -12,4 +12,8 @@ namespace psource {
 /// Temporary tables do not count. Any text may be given; one that is none of these names nothing.
 std::vector<std::string> tables_losing_rows(std::string_view statement);
 
+/// CREATE TABLE … SELECT, as MySQL writes it since 8.0.21: "CREATE TABLE … START TRANSACTION", and the rows behind it in the same
+/// transaction (MySQL, "Replication of CREATE TABLE ... SELECT Statements").
+bool begins_transaction(std::string_view statement);
+
 }  // namespace psource

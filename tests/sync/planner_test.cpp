@@ -113,6 +113,36 @@ TEST_CASE("a half copy of ours resumes; the peer's own starts over; one without 
   CHECK(w.plan().streams[0].copies == 1);
 }
 
+TEST_CASE("a half copy by a key that is not the table's any more starts over, and brings the changes since it began") {
+  world w({"-"});
+  auto& table = w.input.tables.begin()->second;
+  w.save("t", "-", server + "1-5", 5, some_key());
+  for (const auto& key : {std::vector<std::string>{"v"}, {"id", "v"}, {"v", "id"}}) {
+    table.primary_key = table.copy_order = key;
+    const auto plan = w.plan();
+    CHECK(plan.streams[0].resumes == 0);
+    REQUIRE(plan.copies.size() == 1);
+    const auto& cursor = plan.copies[0].tables[0].cursors.at(shard_name("-"));
+    CHECK(cursor.lastpk.empty());
+    CHECK(cursor.since == server + "1-5");
+    CHECK(plan.infos.front().find("primary key has changed") != std::string::npos);
+  }
+  // Started over, a full refresh would deliver rows twice.
+  w.input.streams[0].mode = sync_mode::full_refresh;
+  w.input.streams[0].generation_id = w.input.streams[0].sync_id = 4;
+  w.input.state.streams.begin()->second.full_refresh = full_refresh_mark{4, 4, false};
+  auto plan = w.plan();
+  CHECK(plan.copies.empty());
+  REQUIRE(plan.streams[0].problem);
+  CHECK(plan.streams[0].problem->code == error_code::lastpk_refused);
+  // A unique key instead of a primary key is of Vitess's choice.
+  w.input.streams[0].mode = sync_mode::incremental;
+  w.input.state.streams.begin()->second.full_refresh.reset();
+  table.primary_key.clear();
+  plan = w.plan();
+  CHECK(plan.streams[0].resumes == 1);
+}
+
 TEST_CASE("a half copy is resumed even when nothing new was written since") {
   world w({"-"});
   w.save("t", "-", server + "1-10", 5, some_key());

@@ -38,3 +38,11 @@ TEST_CASE("statements that keep all rows") {
         "`truncate` table t", "optimize table t"})
     CHECK_MESSAGE(names(statement).empty(), statement);
 }
+
+TEST_CASE("CREATE TABLE … SELECT begins a transaction, as MySQL writes it") {
+  CHECK(psource::begins_transaction("CREATE TABLE `t` (\n  `id` int\n) START TRANSACTION"));
+  CHECK(psource::begins_transaction("CREATE TABLE `t` (`id` int) ENGINE=InnoDB START TRANSACTION \n"));
+  CHECK_FALSE(psource::begins_transaction("CREATE TABLE `t` (`id` int)"));
+  CHECK_FALSE(psource::begins_transaction("START TRANSACTION"));
+  CHECK_FALSE(psource::begins_transaction(""));
+}
