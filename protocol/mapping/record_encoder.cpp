@@ -383,8 +383,11 @@ std::string record_encoder::compiled::add_column(column_plan& plan, const wire_c
   const bool label = plan.how == conversion::enumeration || plan.how == conversion::set;
   if (plan.how != conversion::text && !label) return {};
 
+  // Discovery asked one shard when the read began; this is what the tablet knows now. Vitess 19 and older name the connection's
+  // character set for every column (vitess#15338), and never set the flag.
   std::string charset = known == nullptr ? std::string() : known->character_set;
-  if (charset.empty()) charset = std::string(charset_of_collation(field.charset));
+  const std::string_view told = charset_of_collation(field.charset);
+  if (charset.empty() || (fields.enum_set_string_values && !told.empty() && told != "binary")) charset = told;
   plan.decoder = text_decoder::for_charset(charset);
   shareable = shareable && plan.decoder.shareable();
   if (label) {

@@ -415,6 +415,30 @@ TEST_CASE("unknown types and undecodable character sets warn once per column") {
   CHECK(out.find("\"é\"") != std::string::npos);
 }
 
+TEST_CASE("the character set is the one that the tablet tells, where it tells the column's own") {
+  constexpr std::uint32_t latin1 = 8, utf8mb4 = 255, binary = 63, unknown_to_vitess = 0;
+  const auto cafe = [](const char* discovered, std::uint32_t told, bool tells_own, const std::string& bytes) {
+    auto stream = shape();
+    stream.table.columns[1].character_set = discovered;
+    auto event = fields();
+    event.enum_set_string_values = tells_own;
+    event.columns[1].charset = told;
+    auto encoder = compiled(stream, event);
+    std::string out;
+    REQUIRE(append_record(encoder, out, wire_row({"1", bytes, std::nullopt}).view(), context()));
+    return out.find("\"café\"") != std::string::npos;
+  };
+  const std::string in_latin1 = "caf\xe9";
+  const std::string in_utf8 = "caf\xc3\xa9";
+  // Converted since discovery, or on this shard before others.
+  CHECK(cafe("latin1", utf8mb4, true, in_utf8));
+  CHECK(cafe("utf8mb4", latin1, true, in_latin1));
+  // Vitess 19 and older name the connection's.
+  CHECK(cafe("latin1", utf8mb4, false, in_latin1));
+  CHECK(cafe("latin1", binary, true, in_latin1));
+  CHECK(cafe("latin1", unknown_to_vitess, true, in_latin1));
+}
+
 TEST_CASE("a column with a name of ours is left out of schema and records") {
   auto stream = shape();
   column_definition clash;
