@@ -206,8 +206,10 @@ void put_index(std::vector<record>& out, const record& of_table, const table_sch
 
 struct sql_answers::place {
   const keyspace* ks = nullptr;
+  /// As the target names it; empty when it names none.
+  std::string shard_name;
+  std::string tablet_type = "primary";
   const shard* where = nullptr;
-  bool known = false;
 };
 
 sql_answers::sql_answers(const branch& source, std::set<int> tablet_types)
@@ -215,20 +217,27 @@ sql_answers::sql_answers(const branch& source, std::set<int> tablet_types)
 
 sql_answers::place sql_answers::resolve(const std::string& target) const {
   place out;
-  std::string name = target.substr(0, target.find('@'));
+  const auto type = target.find('@');
+  if (type != std::string::npos) out.tablet_type = lower(target.substr(type + 1));
+  const std::string name = target.substr(0, type);
   const auto split = name.find_first_of("/:");
   out.ks = source_.find(name.substr(0, split));
-  if (out.ks == nullptr) return out;
-  if (split == std::string::npos) {
-    out.known = true;
-    return out;
-  }
-  out.where = out.ks->find_shard(name.substr(split + 1));
-  out.known = out.where != nullptr;
+  if (out.ks == nullptr || split == std::string::npos) return out;
+  out.shard_name = name.substr(split + 1);
+  out.where = out.ks->find_shard(out.shard_name);
   return out;
 }
 
-bool sql_answers::known_target(const std::string& target) const { return resolve(target).known; }
+bool sql_answers::known_target(const std::string& target) const { return resolve(target).ks != nullptr; }
+
+std::optional<mysql_error> sql_answers::no_tablet(const std::string& target) const {
+  const auto at = resolve(target);
+  if (at.ks == nullptr || at.shard_name.empty() || (at.where != nullptr && at.where->serving)) return std::nullopt;
+  return refuse(1105, "HY000",
+                "target: " + at.ks->name() + "." + at.shard_name + "." + at.tablet_type +
+                    ": no healthy tablet available for 'keyspace:\"" + at.ks->name() + "\" shard:\"" + at.shard_name +
+                    "\" tablet_type:" + upper(at.tablet_type) + "'");
+}
 
 mysql_reply sql_answers::shards() const {
   mysql_result out;
@@ -426,6 +435,8 @@ mysql_reply sql_answers::from_information_schema(const std::string& sql) const {
 mysql_reply sql_answers::answer(const std::string& target, const std::string& sql) const {
   if (!target.empty() && !known_target(target))
     return refuse(1049, "42000", "VT05003: unknown database '" + target + "' in vschema");
+  // A session with a shard talks to one of its tablets, whatever it asks.
+  if (auto refused = no_tablet(target)) return std::move(*refused);
   const auto tokens = tokens_of(sql);
   if (tokens.size() > 1 && tokens[0].is("show") && tokens[1].value.rfind("vitess_", 0) == 0 &&
       resolve(target).where != nullptr)  // a session with a shard talks to its MySQL

@@ -1,6 +1,7 @@
 // What the MySQL port of a local branch answers: vtgate's SHOW VITESS_…, positions, and information_schema.
 #pragma once
 
+#include <optional>
 #include <set>
 #include <string>
 
@@ -19,12 +20,14 @@ class sql_answers {
   /// The answer to one query. `target` is "", "ks", "ks/-80", "ks:-80@replica" or "ks@rdonly".
   mysql_reply answer(const std::string& target, const std::string& sql) const;
 
-  /// The target names a keyspace of the branch and, if any, one of its shards.
+  /// The target names a keyspace of the branch. What shard it names is looked at when something is asked there.
   bool known_target(const std::string& target) const;
 
  private:
   struct place;
   place resolve(const std::string& target) const;
+  /// As vtgate says it, when the target names a shard that does not serve: replaced by a reshard, or unknown.
+  std::optional<mysql_error> no_tablet(const std::string& target) const;
   mysql_reply shards() const;
   mysql_reply tablets() const;
   mysql_reply keyspaces() const;

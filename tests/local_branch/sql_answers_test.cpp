@@ -54,9 +54,38 @@ TEST_CASE("positions are those of the shard that the session chose") {
   CHECK(answers.known_target("ks"));
   CHECK(answers.known_target("ks@primary"));
   CHECK(answers.known_target("ks:-80@replica"));
-  CHECK_FALSE(answers.known_target("ks/-40"));
+  CHECK(answers.known_target("ks/-40"));
   CHECK_FALSE(answers.known_target("nope"));
   CHECK_FALSE(answers.known_target(""));
+}
+
+TEST_CASE("a shard that does not serve has no tablet for SQL, whatever it is asked") {
+  branch b(1);
+  keyspace& ks = *b.add("ks", 2);
+  ks.add_sbtest_tables(1, 10);
+  const auto split = ks.plan_reshard({"-80"}, {"-40", "40-80"}, true);
+  REQUIRE(split);
+  const sql_answers answers(b, {1, 2});
+  const auto refusal = [&answers](const std::string& target, const std::string& sql) {
+    const auto reply = answers.answer(target, sql);
+    const auto* error = std::get_if<mysql_error>(&reply);
+    return error == nullptr ? std::string() : std::to_string(error->code) + " " + error->message;
+  };
+  const std::string row = "select 0, `id` from `sbtest1` where `id` = 1";
+  const std::string none =
+      "1105 target: ks.-40.primary: no healthy tablet available for 'keyspace:\"ks\" shard:\"-40\" tablet_type:PRIMARY'";
+  CHECK(refusal("ks/-40", row) == none);
+  CHECK(refusal("ks/-80", row).empty());
+  REQUIRE(ks.reshard(**split));
+  CHECK(refusal("ks/-40", row).empty());
+  for (const std::string& sql :
+       {row, std::string("select @@global.gtid_purged, @@global.gtid_executed"), std::string("select 1"),
+        std::string("show vitess_shards")})
+    CHECK(refusal("ks:-80@replica", sql) ==
+          "1105 target: ks.-80.replica: no healthy tablet available for 'keyspace:\"ks\" shard:\"-80\" "
+          "tablet_type:REPLICA'");
+  CHECK(refusal("ks/nosuch", "select 1").find("no healthy tablet") != std::string::npos);
+  CHECK(ask(answers, "show vitess_shards").rows == rows{{"ks/80-"}, {"ks/-40"}, {"ks/40-80"}});
 }
 
 TEST_CASE("information_schema tells tables, columns and keys") {
