@@ -2,9 +2,11 @@
 #include "clients/question_worker.hpp"
 
 #include <charconv>
+#include <numeric>
 #include <utility>
 
 #include "clients/discovery.hpp"
+#include "sync/key_range.hpp"
 
 namespace psource {
 
@@ -28,7 +30,7 @@ result<server_positions> positions_of(mysql_session& session, const shard_id& sh
 result<looked_up_rows> rows_of(mysql_session& session, const row_lookup& lookup) {
   auto sql = lookup_query(lookup);
   if (!sql) return fail(std::move(sql.error()));
-  // The shard itself is asked, so that a row that has just moved to another shard is not taken for this one's.
+  // A shard is asked, not the keyspace, so that a row that has just moved to another shard is not taken for this one's.
   auto target = session.use(lookup.table.keyspace.str() + "/" + lookup.shard.str());
   if (!target) return fail(std::move(target.error()));
   for (const auto& statement : lookup_preparation()) {
@@ -54,6 +56,12 @@ result<looked_up_rows> rows_of(mysql_session& session, const row_lookup& lookup)
     rows[row] = std::move(found);
   }
   return rows;
+}
+
+// The server has answered, and it may be because the shard was replaced. What vtgate says then has changed over its versions,
+// and is another text while the traffic is being switched.
+bool may_be_replaced(const failure& why) {
+  return why.code == error_code::tablet_type_missing || why.code == error_code::query_failed;
 }
 
 }  // namespace
@@ -101,6 +109,61 @@ result<T> question_worker::retried(const Ask& ask) {
   }
 }
 
+result<looked_up_rows> question_worker::rows_among(const std::vector<shard_name>& shards, const row_lookup& lookup) {
+  looked_up_rows rows(lookup.keys.size());
+  std::vector<std::size_t> missing(lookup.keys.size());
+  std::iota(missing.begin(), missing.end(), std::size_t{0});
+  row_lookup rest = lookup;
+  for (const auto& shard : shards) {
+    // Between any two of them, as there may be many.
+    if (closing_) return ending<looked_up_rows>();
+    rest.shard = shard;
+    auto told = retried<looked_up_rows>([&](mysql_session& s) { return rows_of(s, rest); });
+    if (!told) return told;
+    std::vector<std::size_t> still_missing;
+    rest.keys.clear();
+    for (std::size_t i = 0; i < missing.size(); ++i) {
+      if ((*told)[i]) {
+        rows[missing[i]] = std::move((*told)[i]);
+        continue;
+      }
+      still_missing.push_back(missing[i]);
+      rest.keys.push_back(lookup.keys[missing[i]]);
+    }
+    missing = std::move(still_missing);
+    if (missing.empty()) break;
+  }
+  return rows;
+}
+
+// VStream reads what is left of a shard that was replaced, on purpose; SQL does not reach it. Its rows are where their keys
+// are now. A row counts as gone only when all shards that took the keys over have answered: else the question has failed, and
+// is asked again with the next attempt of its stream.
+result<looked_up_rows> question_worker::find_rows(const row_lookup& lookup) {
+  const shard_id named{lookup.table.keyspace, lookup.shard};
+  if (const auto known = successors_.find(named); known != successors_.end()) {
+    auto rows = rows_among(known->second, lookup);
+    if (rows || !may_be_replaced(rows.error())) return rows;
+    // They were replaced in their turn, or the traffic was switched back.
+    successors_.erase(known);
+  }
+  auto rows = rows_among({lookup.shard}, lookup);
+  if (rows || !may_be_replaced(rows.error())) return rows;
+  auto serving = list_serving();
+  if (!serving) return rows;
+  auto successors = successors_of(named, *serving);
+  if (successors.empty()) return rows;
+  rows = rows_among(successors, lookup);
+  if (rows) successors_[named] = std::move(successors);
+  return rows;
+}
+
+result<std::vector<shard_id>> question_worker::list_serving() {
+  // Row look-ups leave a shard as the session's target, and a shard does not know the others.
+  session_.reset();
+  return retried<std::vector<shard_id>>([](mysql_session& s) { return list_shards(s); });
+}
+
 void question_worker::run() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
@@ -128,13 +191,7 @@ void question_worker::ask_positions(const shard_id& shard, tablet_type tablet,
 
 void question_worker::ask_serving(std::function<void(result<std::vector<shard_id>>)> answer) {
   enqueue([this, answer = std::move(answer)](bool closing) {
-    if (closing) {
-      answer(ending<std::vector<shard_id>>());
-      return;
-    }
-    // Row look-ups leave a shard as the session's target, and a shard does not know the others.
-    session_.reset();
-    answer(retried<std::vector<shard_id>>([](mysql_session& s) { return list_shards(s); }));
+    answer(closing ? ending<std::vector<shard_id>>() : list_serving());
   });
 }
 
@@ -147,11 +204,7 @@ void question_worker::ask_stops(std::vector<shard_id> shards,
 
 void question_worker::ask_rows(row_lookup lookup, std::function<void(result<looked_up_rows>)> answer) {
   enqueue([this, lookup = std::move(lookup), answer = std::move(answer)](bool closing) {
-    if (closing) {
-      answer(ending<looked_up_rows>());
-      return;
-    }
-    answer(retried<looked_up_rows>([&](mysql_session& s) { return rows_of(s, lookup); }));
+    answer(closing ? ending<looked_up_rows>() : find_rows(lookup));
   });
 }
 

@@ -44,11 +44,17 @@ class question_worker final : public branch_questions {
   result<mysql_session*> session();
   template <class T, class Ask>
   result<T> retried(const Ask& ask);
+  result<std::vector<shard_id>> list_serving();
+  result<looked_up_rows> find_rows(const row_lookup& lookup);
+  // Each row from the first of the shards that has it.
+  result<looked_up_rows> rows_among(const std::vector<shard_name>& shards, const row_lookup& lookup);
 
   const connection_settings settings_;
   const mysql_limits limits_;
   const peeker peek_;
   std::unique_ptr<mysql_session> session_;
+  // Who answered for a shard that does not serve, when it was asked last. Of the thread alone.
+  std::map<shard_id, std::vector<shard_name>> successors_;
   std::mutex mutex_;
   std::condition_variable work_;
   std::deque<question> queue_;

@@ -33,7 +33,8 @@ class branch_questions {
   /// The present positions of these shards, as at the start of a read.
   virtual void ask_stops(std::vector<shard_id> shards,
                          std::function<void(result<std::map<shard_id, gtid_set>>)> answer) = 0;
-  /// Whole rows for changes that came incomplete, read from a tablet of the shard.
+  /// Whole rows for changes that came incomplete, read from a tablet of the shard, or of those that have its keys now when
+  /// it was replaced.
   virtual void ask_rows(row_lookup lookup, std::function<void(result<looked_up_rows>)> answer) = 0;
 };
 

@@ -1,8 +1,11 @@
 // The key range behind a shard's name: "-80", "40-80", "c0-", "-" (everything). Source: Vitess, key ranges.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "protocol/names.hpp"
 
@@ -58,6 +61,31 @@ inline std::optional<key_range> key_range_of(const shard_name& shard) {
   auto end = bytes_of(name.substr(hyphen + 1));
   if (!start || !end) return std::nullopt;
   return key_range{*start, *end};
+}
+
+/// The shards that hold the keys of `shard` now that it does not serve any more, in the order of their ranges. None when it
+/// is itself among those that serve, or when there is a key that none of them has.
+inline std::vector<shard_name> successors_of(const shard_id& shard, const std::vector<shard_id>& serving) {
+  const auto range = key_range_of(shard.shard);
+  if (!range) return {};
+  std::vector<std::pair<key_range, shard_name>> found;
+  for (const auto& id : serving) {
+    if (id == shard) return {};
+    const auto other = key_range_of(id.shard);
+    if (id.keyspace == shard.keyspace && other && other->overlaps(*range)) found.emplace_back(*other, id.shard);
+  }
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first.start < b.first.start; });
+  std::vector<shard_name> names;
+  std::string reached = range->start;
+  bool to_the_end = false;
+  for (auto& [other, name] : found) {
+    if (!to_the_end && other.start > reached) return {};
+    to_the_end = to_the_end || other.end.empty();
+    reached = std::max(reached, other.end);
+    names.push_back(std::move(name));
+  }
+  if (!to_the_end && (range->end.empty() || reached < range->end)) return {};
+  return names;
 }
 
 }  // namespace psource

@@ -1,6 +1,7 @@
 """Databases that leave columns out of their binary logs: binlog_row_image=NOBLOB and PARTIAL_JSON."""
 import unittest
 
+from tests.e2e.faults import FaultTest
 from tests.e2e.harness import BranchTest, configure, difference, fold, record_stream
 
 ALL_TYPES = ("commerce", "all_types")
@@ -53,6 +54,63 @@ class PartialImages(BranchTest):
 
     def test_partial_json_alone(self):
         self.assert_complete("--partial-json")
+
+
+class Resharded(FaultTest):
+    """An old shard is read to its end, and its changes are completed from the shards that serve now: SQL does not reach
+    the old one any more."""
+
+    NOBLOB = ("--row-image", "noblob")
+    BOTH = (*NOBLOB, "--partial-json")
+    SPLIT = {"do": "reshard", "from": ["-80"], "to": ["-40", "40-80"], "on_signal": True}
+    MERGE = {"do": "reshard", "from": ["-80", "80-"], "to": ["-"], "on_signal": True}
+
+    def assert_complete(self, faults, options, between):
+        """Reads before and after `between`, without a failure; what came equals a copy made afterwards."""
+        branch = self.faulty(faults, ["commerce:2"], rows=300, write_burst=1500, options=["--all-types", *options])
+        connector = self.connector(branch.config(max_retries=1))
+        configured = configure(connector.catalog)
+        first = connector.read(configured)
+        between(branch)
+        second = connector.read(configured, first.state_file())
+        self.assertGreater(sum(record_stream(r) == ALL_TYPES for r in second.records), 500, second.explain())
+        copied = connector.read(configured)
+        self.assertEqual("", difference(rounded(fold([first, second])), rounded(fold([copied]))))
+        branch.stop()
+        self.assertEqual(["reshard"] * len(faults), self.happened(branch))
+        return second
+
+    def changed_around(self, *reshards):
+        """Writes before each reshard and after the last one: some of the old rows are gone by then."""
+
+        def between(branch):
+            for _ in range(len(reshards)):
+                branch.burst()
+                self.set_off(branch, "reshard")
+            branch.burst()
+
+        self.assert_complete(reshards, self.NOBLOB, between)
+
+    def test_a_split_between_syncs(self):
+        self.changed_around(self.SPLIT)
+
+    def test_a_merge_between_syncs(self):
+        self.changed_around(self.MERGE)
+
+    def test_two_reshards_between_syncs(self):
+        self.changed_around(self.MERGE, {**self.MERGE, "from": ["-"], "to": ["-40", "40-c0", "c0-"]})
+
+    def test_partial_json_and_a_split_between_syncs(self):
+        def between(branch):
+            branch.burst()
+            self.set_off(branch, "reshard")
+
+        self.assert_complete([self.SPLIT], self.BOTH, between)
+
+    def test_a_split_while_the_changes_are_read(self):
+        self.assert_complete(
+            [{**self.SPLIT, "phase": "binlog", "rows": 20}], self.NOBLOB, lambda branch: self.arm(branch, "reshard")
+        )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@
 #include <map>
 #include <mutex>
 #include <random>
+#include <regex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -718,6 +720,171 @@ TEST_CASE("discovery over the wire") {
   CHECK(tables->front().row_estimate == std::uint64_t{100});
   CHECK(tables->front().primary_key == std::vector<std::string>{"id"});
   CHECK(server_clock_micros(*session) == 1'795'422'600'000'001);
+}
+
+namespace {
+
+/// Shards of keyspaces behind a MySQL port, each with the ids that it holds of a table `t`, and a worker that asks them.
+struct sharded_branch {
+  sharded_branch()
+      : served([this](const std::string& target, const std::string& sql) { return reply(target, sql); }),
+        worker(served.settings(), {}, [](const auto&, const auto&) {
+          return result<std::map<shard_id, gtid_set>>(fail(error_code::internal, "Nobody peeks here."));
+        }) {}
+
+  mysql_reply reply(const std::string& target, const std::string& sql) {
+    std::lock_guard<std::mutex> guard(mutex);
+    if (sql == "SHOW VITESS_SHARDS") {
+      asked.push_back(target.empty() ? "list" : "list in " + target);
+      mysql_result list{{"Shards"}, {}};
+      for (const auto& shard : listed) list.rows.push_back({shard});
+      return list;
+    }
+    asked.push_back(target);
+    if (on_question) on_question(target);
+    const auto found = ids.find(target);
+    if (found == ids.end()) return mysql_error{1105, "HY000", refusal};
+    mysql_result rows{{"number", "id"}, {}};
+    static const std::regex one("select (\\d+), `id` from `t` where `id` = (\\d+)");
+    for (std::sregex_iterator at(sql.begin(), sql.end(), one), end; at != end; ++at)
+      if (found->second.count(std::stoi((*at)[2])) != 0) rows.rows.push_back({(*at)[1].str(), target + ":" + (*at)[2].str()});
+    return rows;
+  }
+
+  /// Where each row comes from: "ks/-40:1 ks/40-80:2 -", or the failure's code and detail.
+  std::string look_up(const std::string& shard, const std::vector<int>& keys, const std::string& keyspace = "ks") {
+    row_lookup wanted;
+    wanted.table = {keyspace_name(keyspace), table_name("t")};
+    wanted.shard = shard_name(shard);
+    wanted.columns = {"id"};
+    wanted.key.push_back({"id", 265, ""});
+    for (const int key : keys) wanted.keys.push_back({std::to_string(key)});
+    std::promise<std::string> told;
+    worker.ask_rows(wanted, [&told, &keys](result<looked_up_rows> rows) {
+      if (!rows) {
+        told.set_value(rows.error().message + " / " + rows.error().detail);
+        return;
+      }
+      std::string text = rows->size() == keys.size() ? "" : "not as many rows as keys";
+      for (const auto& row : *rows) text += (text.empty() ? "" : " ") + (row ? row->values : std::string("-"));
+      told.set_value(text);
+    });
+    return told.get_future().get();
+  }
+
+  /// What was asked since the last call, in order.
+  std::string questions() {
+    std::lock_guard<std::mutex> guard(mutex);
+    std::string text;
+    for (const auto& target : std::exchange(asked, {})) text += (text.empty() ? "" : " ") + target;
+    return text;
+  }
+
+  /// Changes what the server says.
+  template <class Change>
+  void change(const Change& what) {
+    std::lock_guard<std::mutex> guard(mutex);
+    what();
+  }
+  void set(std::vector<std::string> shards_listed, std::map<std::string, std::set<int>> shards_that_answer) {
+    change([&] {
+      listed = std::move(shards_listed);
+      ids = std::move(shards_that_answer);
+    });
+  }
+
+  std::mutex mutex;
+  std::vector<std::string> listed;
+  /// By target; a shard that is not here has no tablet.
+  std::map<std::string, std::set<int>> ids;
+  std::string refusal = "target: ks.-80.primary: no healthy tablet available for 'keyspace:\"ks\"'";
+  std::function<void(const std::string&)> on_question;
+  std::vector<std::string> asked;
+  branch served;
+  question_worker worker;
+};
+
+}  // namespace
+
+TEST_CASE("rows are looked up with one question where their shard serves") {
+  sharded_branch b;
+  b.set({"ks/-80", "ks/80-"}, {{"ks/-80", {1, 2}}, {"ks/80-", {3}}});
+  CHECK(b.look_up("-80", {2, 3, 1}) == "ks/-80:2 - ks/-80:1");
+  CHECK(b.questions() == "ks/-80");
+}
+
+TEST_CASE("rows of a shard that was replaced are looked up on the shards that took its keys over") {
+  sharded_branch b;
+  b.set({"other/-80", "ks/-40", "ks/40-80", "ks/80-"},
+        {{"ks/-40", {1, 2}}, {"ks/40-80", {3}}, {"ks/80-", {4}}, {"other/-80", {4}}});
+  SUBCASE("split") {
+    CHECK(b.look_up("-80", {2, 3, 4, 1}) == "ks/-40:2 ks/40-80:3 - ks/-40:1");
+    CHECK(b.questions() == "ks/-80 list ks/-40 ks/40-80");
+    // It is known now, and who has everything is asked alone.
+    CHECK(b.look_up("-80", {1, 2}) == "ks/-40:1 ks/-40:2");
+    CHECK(b.look_up("-80", {3}) == "ks/40-80:3");
+    CHECK(b.questions() == "ks/-40 ks/-40 ks/40-80");
+    // A shard of the same name in another keyspace is another one.
+    CHECK(b.look_up("-80", {4}, "other") == "other/-80:4");
+  }
+  SUBCASE("merge") {
+    b.set({"ks/-"}, {{"ks/-", {1, 4}}});
+    CHECK(b.look_up("80-", {4}) == "ks/-:4");
+    CHECK(b.look_up("-80", {1, 2}) == "ks/-:1 -");
+  }
+  SUBCASE("shards of an unsharded keyspace") {
+    CHECK(b.look_up("0", {4, 3, 5, 1}) == "ks/80-:4 ks/40-80:3 - ks/-40:1");
+    CHECK(b.questions() == "ks/0 list ks/-40 ks/40-80 ks/80-");
+    CHECK(b.look_up("-", {4, 3, 5, 1}) == "ks/80-:4 ks/40-80:3 - ks/-40:1");
+    b.set({"ks/0"}, {{"ks/0", {7}}});
+    CHECK(b.look_up("80-", {7}) == "ks/0:7");
+  }
+  SUBCASE("replaced again, and switched back") {
+    CHECK(b.look_up("-80", {1, 3}) == "ks/-40:1 ks/40-80:3");
+    b.set({"ks/-20", "ks/20-40", "ks/40-80", "ks/80-"}, {{"ks/-20", {1}}, {"ks/20-40", {2}}, {"ks/40-80", {3}}});
+    CHECK(b.look_up("-80", {1, 2, 3}) == "ks/-20:1 ks/20-40:2 ks/40-80:3");
+    b.set({"ks/-80", "ks/80-"}, {{"ks/-80", {1, 2, 3}}});
+    CHECK(b.look_up("-80", {1, 2, 3}) == "ks/-80:1 ks/-80:2 ks/-80:3");
+    b.questions();
+    CHECK(b.look_up("-80", {1}) == "ks/-80:1");
+    CHECK(b.questions() == "ks/-80");
+  }
+  SUBCASE("while its traffic is being switched vtgate has other words") {
+    b.change([&b] { b.refusal = "target: ks.-80.primary: current keyspace is being resharded"; });
+    CHECK(b.look_up("-80", {1}) == "ks/-40:1");
+  }
+}
+
+TEST_CASE("no row counts as gone while a shard that may have it does not answer") {
+  sharded_branch b;
+  const std::string failed = "No tablet of the chosen type serves the shard now. / 1105: " + b.refusal;
+  SUBCASE("the shard is still listed: its traffic is about to be switched, or it has an outage") {
+    b.set({"ks/-80", "ks/80-"}, {{"ks/80-", {4}}});
+    CHECK(b.look_up("-80", {1}) == failed);
+  }
+  SUBCASE("one of the shards that took over is replaced in between") {
+    b.set({"ks/-40", "ks/40-80"}, {{"ks/-40", {1}}, {"ks/40-80", {3}}});
+    b.change([&b] {
+      b.on_question = [&b](const std::string& target) {
+        if (target == "ks/-40") b.ids.erase("ks/40-80");
+      };
+    });
+    CHECK(b.look_up("-80", {1, 3}) == failed);
+    b.change([&b] { b.on_question = nullptr; });
+    b.set({"ks/-40", "ks/40-60", "ks/60-80"}, {{"ks/-40", {1}}, {"ks/60-80", {3}}, {"ks/40-60", {}}});
+    CHECK(b.look_up("-80", {1, 3}) == "ks/-40:1 ks/60-80:3");
+  }
+  SUBCASE("nobody has a part of its keys") {
+    b.set({"ks/-40", "ks/60-80", "ks/80-", "other/40-60"}, {{"ks/-40", {1}}, {"ks/60-80", {2}}});
+    CHECK(b.look_up("-80", {1}) == failed);
+    b.set({"ks/-40", "ks/40-60"}, {{"ks/-40", {1}}, {"ks/40-60", {2}}});
+    CHECK(b.look_up("-80", {1}) == failed);
+  }
+  SUBCASE("names that tell no key range") {
+    b.set({"ks/east", "ks/west"}, {{"ks/east", {1}}, {"ks/west", {2}}});
+    CHECK(b.look_up("north", {1}) == failed);
+    CHECK(b.look_up("-80", {1}) == failed);
+  }
 }
 
 TEST_CASE("the end of the question worker gives up a peek under way") {

@@ -468,6 +468,35 @@ TEST_CASE("key ranges: cover and overlap") {
   CHECK(key_range_of(shard_name("0")));
 }
 
+TEST_CASE("the shards that took over from one hold all of its keys") {
+  const auto successors = [](const char* shard, std::vector<std::string> serving) {
+    std::vector<shard_id> ids;
+    for (const auto& name : serving) {
+      const auto slash = name.find('/');
+      ids.push_back({keyspace_name(name.substr(0, slash)), shard_name(name.substr(slash + 1))});
+    }
+    std::string text;
+    for (const auto& name : successors_of({keyspace_name("ks"), shard_name(shard)}, ids)) text += name.str() + " ";
+    return text;
+  };
+  CHECK(successors("-80", {"ks/80-", "ks/40-80", "ks/-40"}) == "-40 40-80 ");
+  CHECK(successors("-80", {"ks/-"}) == "- ");
+  CHECK(successors("40-80", {"ks/-60", "ks/60-"}) == "-60 60- ");
+  CHECK(successors("80-", {"ks/-80", "ks/80-c0", "ks/c0-"}) == "80-c0 c0- ");
+  CHECK(successors("0", {"ks/-80", "ks/80-"}) == "-80 80- ");
+  CHECK(successors("-", {"ks/0"}) == "0 ");
+  // It serves itself; a gap before, between and behind; another keyspace; names without a range.
+  CHECK(successors("-80", {"ks/-80", "ks/80-"}).empty());
+  CHECK(successors("-80", {"ks/20-80"}).empty());
+  CHECK(successors("-80", {"ks/-20", "ks/40-80"}).empty());
+  CHECK(successors("-80", {"ks/-40"}).empty());
+  CHECK(successors("80-", {"ks/80-c0", "ks/-80"}).empty());
+  CHECK(successors("-80", {"ks/-40", "other/40-80"}).empty());
+  CHECK(successors("-80", {}).empty());
+  CHECK(successors("east", {"ks/-"}).empty());
+  CHECK(successors("-80", {"ks/east"}).empty());
+}
+
 TEST_CASE("a full refresh's state is not handed back as an incremental one when the table is missing") {
   world w({"-"});
   w.input.streams.push_back(stream_of("gone"));
