@@ -82,27 +82,30 @@ bool unsigned_number(std::string_view text, std::uint64_t& value) {
   return !text.empty() && parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
 }
 
-/// A label as text: one of column_type's members already in UTF-8, else bytes in the column's character set.
-outcome append_label(text_buffer& out, const column_plan& plan, std::string_view value) {
+/// A label as text: one of column_type's members already in UTF-8, else bytes in the column's character set. A copied one
+/// is always such bytes, and they may be the UTF-8 of another member.
+outcome append_label(text_buffer& out, const column_plan& plan, std::string_view value, bool copied) {
   if (plan.decoder.is_utf8()) return append_escaped(out, value);
+  if (copied) return plan.decoder.append(out, value);
   const auto found = plan.label_index.find(value);
   if (found == plan.label_index.end()) return plan.decoder.append(out, value);
   out.append(plan.escaped_labels[found->second]);
   return outcome::exact;
 }
 
-outcome append_enum(text_buffer& out, const column_plan& plan, std::string_view value, bool text) {
+outcome append_enum(text_buffer& out, const column_plan& plan, std::string_view value, bool copied) {
   std::uint64_t index = 0;
-  if (text || !unsigned_number(value, index)) return append_label(out, plan, value);
+  if (copied || plan.labels_arrive_as_text || !unsigned_number(value, index))
+    return append_label(out, plan, value, copied);
   if (index == 0) return outcome::exact;  // MySQL's '' for a value that was not a member
   if (index > plan.escaped_labels.size()) return outcome::impossible;
   out.append(plan.escaped_labels[static_cast<std::size_t>(index - 1)]);
   return outcome::exact;
 }
 
-outcome append_set(text_buffer& out, const column_plan& plan, std::string_view value, bool text) {
+outcome append_set(text_buffer& out, const column_plan& plan, std::string_view value, bool copied) {
   std::uint64_t mask = 0;
-  if (!text && unsigned_number(value, mask)) {
+  if (!copied && !plan.labels_arrive_as_text && unsigned_number(value, mask)) {
     bool first = true;
     for (std::size_t i = 0; i < plan.escaped_labels.size() && i < 64; ++i) {
       if ((mask >> i & 1) == 0) continue;
@@ -114,6 +117,7 @@ outcome append_set(text_buffer& out, const column_plan& plan, std::string_view v
     return mask == 0 ? outcome::exact : outcome::repaired;
   }
   if (plan.decoder.is_utf8()) return append_escaped(out, value);
+  if (copied) return plan.decoder.append(out, value);
   // Members in UTF-8 only if all of them are; the comma itself is two or four bytes in some character sets.
   for (std::string_view rest = value; !rest.empty();) {
     const auto comma = rest.find(',');
@@ -302,11 +306,11 @@ outcome record_encoder::impl::append_value(text_buffer& line, const column_plan&
       break;
     case conversion::enumeration:
       line.push('"');
-      done = append_enum(line, column, value, column.labels_arrive_as_text || copied);
+      done = append_enum(line, column, value, copied);
       break;
     case conversion::set:
       line.push('"');
-      done = append_set(line, column, value, column.labels_arrive_as_text || copied);
+      done = append_set(line, column, value, copied);
       break;
     case conversion::json:
       line.push('"');

@@ -42,8 +42,9 @@ struct record_context {
   std::int64_t emitted_at_ms = 0;
   /// The row is the before image of a delete (or of the old key when a primary key changes).
   bool deleted = false;
-  /// The row came by the copy (a SELECT), not from the binlog. Only servers that send ENUM and SET in the
-  /// binlog as numbers without saying so (Vitess 19) need it: a copied "2" is the label '2' there.
+  /// The row came by the copy (a SELECT), not from the binlog. It matters for ENUM and SET: a copied label is in
+  /// the column's bytes, one of the binlog in UTF-8, or a number that nothing marks as one (Vitess 19; a copied
+  /// "2" is the label '2' there).
   bool copied = false;
   std::int64_t cdc_cursor = 0;
   /// `_ab_cdc_updated_at`, and `_ab_cdc_deleted_at` of a delete: microseconds since 1970.
