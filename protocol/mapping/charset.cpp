@@ -80,6 +80,25 @@ constexpr foreign_name single_byte[] = {
     {"tis620", "TIS-620"},
 };
 
+/// `count` bytes from `first` on are the characters from `code_point` on.
+struct byte_run {
+  const char* set;
+  std::uint8_t first;
+  std::uint8_t count;
+  std::uint16_t code_point;
+};
+
+// Bytes that MySQL (share/charsets, ctype-tis620) takes for another character than iconv does, or for one where iconv has
+// none. What MySQL leaves open stays as iconv has it.
+constexpr byte_run bytes_of_mysql[] = {
+    {"armscii8", 0xA1, 1, 0x2741}, {"armscii8", 0xA2, 1, 0x00A7}, {"armscii8", 0xAD, 1, 0x055F},
+    {"armscii8", 0xFE, 1, 0x2019}, {"armscii8", 0xFF, 1, 0x0027}, {"cp866", 0xFC, 1, 0x207F},
+    {"cp866", 0xFD, 1, 0x00B2},    {"dec8", 0xA0, 1, 0x00A0},     {"geostd8", 0x80, 1, 0x20AC},
+    {"geostd8", 0xFD, 1, 0x2116},  {"greek", 0xA1, 1, 0x02BD},    {"greek", 0xA2, 1, 0x02BC},
+    {"hebrew", 0xAF, 1, 0x203E},   {"koi8u", 0x95, 1, 0x2022},    {"macroman", 0xC6, 1, 0x2206},
+    {"macroman", 0xF0, 1, 0xF8FF}, {"swe7", 0x24, 1, 0x0024},     {"tis620", 0x80, 32, 0x0080},
+};
+
 // MySQL's euckr holds all of UHC, its gb2312 is EUC-CN.
 constexpr foreign_name multi_byte[] = {
     {"big5", "BIG5"}, {"cp932", "CP932"},     {"eucjpms", "EUC-JP-MS"},
@@ -201,6 +220,8 @@ text_decoder text_decoder::for_charset(std::string_view mysql_name) {
     for (unsigned byte = 0; byte < 0x100; ++byte)
       table->set(byte, decode_one(handle, static_cast<unsigned char>(byte)));
     ::iconv_close(handle);
+    for (const byte_run& run : bytes_of_mysql)
+      for (unsigned i = 0; name == run.set && i < run.count; ++i) table->set(run.first + i, run.code_point + i);
     result.known_ = true;
   }
   result.table_ = std::move(table);

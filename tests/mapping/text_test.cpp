@@ -212,6 +212,52 @@ TEST_CASE("latin1 is Windows-1252 with the C1 controls in its five gaps") {
   CHECK(decoded("LATIN1", "\x80") == "\xe2\x82\xac");
 }
 
+TEST_CASE("single-byte sets say what MySQL says where the system's iconv says something else") {
+  // Runs of bytes with MySQL's characters, and what stands before and behind each run.
+  struct run {
+    std::string charset;
+    unsigned first;
+    std::string before;
+    std::vector<std::string> characters;
+    std::string behind;
+  };
+  const std::string c1 = [] {
+    std::string text;
+    for (char c = '\x80'; c != '\xA0'; ++c) text.append({'\xC2', c});
+    return text;
+  }();
+  const run runs[] = {
+      {"armscii8", 0xA1, "\u00a0", {"❁", "§"}, "։"},
+      {"armscii8", 0xAD, "-", {"՟"}, "…"},
+      {"armscii8", 0xFE, "ֆ", {"’", "'"}, ""},
+      {"cp866", 0xFC, "√", {"ⁿ", "²"}, "■"},
+      {"dec8", 0xA0, "\u009f", {"\u00a0"}, "¡"},
+      {"geostd8", 0x80, "\x7f", {"€"}, "\u0081"},
+      {"geostd8", 0xFD, "ü", {"№"}, "þ"},
+      {"greek", 0xA1, "\u00a0", {"ʽ", "ʼ"}, "£"},
+      {"hebrew", 0xAF, "®", {"‾"}, "°"},
+      {"koi8u", 0x95, "■", {"•"}, "√"},
+      {"macroman", 0xC6, "≈", {"∆"}, "«"},
+      {"macroman", 0xF0, "Ô", {"\uf8ff"}, "Ò"},
+      {"swe7", 0x24, "#", {"$"}, "%"},
+  };
+  const auto one = [](const std::string& charset, unsigned byte) {
+    const char c = static_cast<char>(byte);
+    return decoded(charset.c_str(), {&c, 1});
+  };
+  const std::string nothing = "\xEF\xBF\xBD";
+  for (const run& r : runs) {
+    CAPTURE(r.charset);
+    unsigned byte = r.first;
+    CHECK(one(r.charset, byte - 1) == r.before);
+    for (const std::string& character : r.characters) CHECK(one(r.charset, byte++) == character);
+    if (byte < 0x100) CHECK(one(r.charset, byte) == r.behind);
+  }
+  std::string upper;
+  for (unsigned byte = 0x7F; byte < 0xA2; ++byte) upper += static_cast<char>(byte);
+  CHECK(decoded("tis620", upper) == "\x7f" + c1 + nothing + "ก");
+}
+
 TEST_CASE("every collation id of MySQL has a character set that is known, but for keybcs2") {
   CHECK(charset_of_collation(8) == "latin1");
   CHECK(charset_of_collation(33) == "utf8mb3");
