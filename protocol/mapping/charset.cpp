@@ -1,5 +1,5 @@
 // UTF-8 in place, single-byte sets by a table, UTF-16 and UTF-32 by hand, the multi-byte sets of Asia by
-// iconv.
+// iconv; and small tables for what MySQL reads otherwise than iconv, so that a record has the characters that MySQL has.
 #include "protocol/mapping/charset.hpp"
 
 #include <iconv.h>
@@ -141,25 +141,113 @@ std::uint32_t decode_one(iconv_t handle, unsigned char byte) {
   return result;
 }
 
-/// Puts a backslash for each yen sign and a tilde for each overline, in place; returns the new end.
-char* without_yen(char* from, const char* end) {
-  char* to = from;
-  while (from != end) {
-    const std::string_view rest(from, static_cast<std::size_t>(end - from));
-    if (rest.substr(0, 2) == "\xC2\xA5") {
-      *to++ = '\\';
-      from += 2;
-    } else if (rest.substr(0, 3) == "\xE2\x80\xBE") {
-      *to++ = '~';
-      from += 3;
-    } else {
-      *to++ = *from++;
+}  // namespace
+
+/// Codes of a multi-byte set (a character's bytes as one number) that MySQL takes for another character than iconv does, or
+/// for one where iconv has none: `rows` rows, 0x100 apart, of `count` codes each, for the characters from `code_point` on.
+struct text_decoder::code_run {
+  std::uint32_t first;
+  std::uint8_t count;
+  std::uint8_t rows;
+  std::uint16_t code_point;
+};
+
+struct text_decoder::codes_of_mysql {
+  const char* set;
+  /// Bytes of the character at `at`, of which `left` are there; 1 where there is none.
+  std::size_t (*length)(const unsigned char* at, std::size_t left);
+  const code_run* first;  ///< In the order of their codes.
+  const code_run* end;
+  std::array<bool, 256> leads;  ///< First bytes of these codes.
+
+  template <std::size_t Size>
+  constexpr codes_of_mysql(const char* name, std::size_t (*measure)(const unsigned char*, std::size_t),
+                           const code_run (&runs)[Size])
+      : set(name), length(measure), first(runs), end(runs + Size), leads() {
+    for (const code_run& run : runs) {
+      for (std::uint32_t row = 0; row < run.rows; ++row) {
+        std::uint32_t lead = run.first + 0x100 * row;
+        while (lead > 0xFF) lead >>= 8;
+        leads[lead] = true;
+      }
     }
   }
-  return to;
+
+  /// What `code` is by MySQL, or no_character where it is what iconv says.
+  std::uint32_t find(std::uint32_t code) const {
+    const code_run* run =
+        std::upper_bound(first, end, code, [](std::uint32_t wanted, const code_run& other) { return wanted < other.first; });
+    if (run == first) return no_character;
+    --run;
+    const std::uint32_t row = (code - run->first) >> 8;
+    const std::uint32_t place = (code - run->first) & 0xFF;
+    return row < run->rows && place < run->count ? run->code_point + row * run->count + place : no_character;
+  }
+};
+
+namespace {
+
+bool between(unsigned byte, unsigned low, unsigned high) { return byte >= low && byte <= high; }
+
+std::size_t big5_length(const unsigned char* at, std::size_t left) {
+  return left >= 2 && between(at[0], 0xA1, 0xF9) && (between(at[1], 0x40, 0x7E) || between(at[1], 0xA1, 0xFE)) ? 2 : 1;
+}
+
+std::size_t sjis_length(const unsigned char* at, std::size_t left) {
+  return left >= 2 && (between(at[0], 0x81, 0x9F) || between(at[0], 0xE0, 0xFC)) && between(at[1], 0x40, 0xFC) &&
+                 at[1] != 0x7F
+             ? 2
+             : 1;
+}
+
+std::size_t ujis_length(const unsigned char* at, std::size_t left) {
+  if (left >= 3 && at[0] == 0x8F && between(at[1], 0xA1, 0xFE) && between(at[2], 0xA1, 0xFE)) return 3;
+  return left >= 2 && (at[0] == 0x8E || between(at[0], 0xA1, 0xFE)) && between(at[1], 0xA1, 0xFE) ? 2 : 1;
+}
+
+std::size_t gb18030_length(const unsigned char* at, std::size_t left) {
+  if (left < 2 || !between(at[0], 0x81, 0xFE)) return 1;
+  if (between(at[1], 0x40, 0xFE) && at[1] != 0x7F) return 2;
+  return left >= 4 && between(at[1], 0x30, 0x39) && between(at[2], 0x81, 0xFE) && between(at[3], 0x30, 0x39) ? 4 : 1;
 }
 
 }  // namespace
+
+const text_decoder::codes_of_mysql* text_decoder::find_codes_of_mysql(std::string_view mysql_name) {
+  // Symbols of rows A1 and A2; the repetition marks, kana, Cyrillic letters and numbers of C6A1 to C7FC, which are private
+  // use for iconv.
+  static constexpr code_run big5[] = {
+      {0xA145, 1, 1, 0x2022},  {0xA14E, 1, 1, 0xFF64},  {0xA1C2, 1, 1, 0x203E},  {0xA1E3, 1, 1, 0x223C},
+      {0xA1F2, 1, 1, 0x2641},  {0xA1F3, 1, 1, 0x2609},  {0xA241, 1, 1, 0xFF0F},  {0xA242, 1, 1, 0xFF3C},
+      {0xA244, 1, 1, 0x00A5},  {0xA246, 2, 1, 0x00A2},  {0xC6A1, 1, 1, 0x30FE},  {0xC6A2, 2, 1, 0x309D},
+      {0xC6A4, 1, 1, 0x3005},  {0xC6A5, 83, 1, 0x3041}, {0xC6F8, 7, 1, 0x30A1},  {0xC740, 63, 1, 0x30A8},
+      {0xC7A1, 16, 1, 0x30E7}, {0xC7B1, 2, 1, 0x0414},  {0xC7B3, 1, 1, 0x0401},  {0xC7B4, 7, 1, 0x0416},
+      {0xC7BB, 19, 1, 0x0423}, {0xC7CE, 1, 1, 0x0451},  {0xC7CF, 26, 1, 0x0436}, {0xC7E9, 10, 1, 0x2460},
+      {0xC7F3, 10, 1, 0x2474},
+  };
+  // Two bytes of ASCII, for which iconv has the yen sign and the overline; and a backslash, which MySQL stores as the wide
+  // one where it comes from Unicode.
+  static constexpr code_run sjis[] = {{0x5C, 1, 1, 0x5C}, {0x7E, 1, 1, 0x7E}, {0x815F, 1, 1, 0x5C}};
+  // Likewise, and two blocks for characters of a user's own.
+  static constexpr code_run ujis[] = {
+      {0xA1C0, 1, 1, 0x5C}, {0xF5A1, 94, 10, 0xE000}, {0x8FA2B7, 1, 1, 0x7E}, {0x8FF5A1, 94, 10, 0xE3AC}};
+  // Characters that Unicode took in late: private use for MySQL where they have two bytes, themselves where they have four.
+  static constexpr code_run gb18030[] = {
+      {0xA6D9, 7, 1, 0xE78D},     {0xA6EC, 2, 1, 0xE794},     {0xA6F3, 1, 1, 0xE796},     {0xFE51, 3, 1, 0xE816},
+      {0xFE59, 1, 1, 0xE81E},     {0xFE61, 1, 1, 0xE826},     {0xFE66, 2, 1, 0xE82B},     {0xFE6C, 2, 1, 0xE831},
+      {0xFE76, 1, 1, 0xE83B},     {0xFE7E, 1, 1, 0xE843},     {0xFE90, 2, 1, 0xE854},     {0xFEA0, 1, 1, 0xE864},
+      {0x82359037, 3, 1, 0x9FB4}, {0x82359130, 5, 1, 0x9FB7}, {0x84318236, 4, 1, 0xFE10}, {0x84318330, 6, 1, 0xFE14},
+  };
+  static constexpr codes_of_mysql sets[] = {
+      {"big5", big5_length, big5},
+      {"sjis", sjis_length, sjis},
+      {"ujis", ujis_length, ujis},
+      {"gb18030", gb18030_length, gb18030},
+  };
+  for (const codes_of_mysql& each : sets)
+    if (mysql_name == each.set) return &each;
+  return nullptr;
+}
 
 std::string_view charset_of_collation(std::uint32_t collation) {
   for (const auto& range : collations)
@@ -199,7 +287,7 @@ text_decoder text_decoder::for_charset(std::string_view mysql_name) {
     const iconv_t handle = ::iconv_open("UTF-8", set.iconv);
     if (handle == reinterpret_cast<iconv_t>(-1)) break;
     result.form_ = form::iconv;
-    result.yen_is_backslash_ = name == "sjis";
+    result.codes_ = find_codes_of_mysql(name);
     result.iconv_.reset(handle);
     return result;
   }
@@ -329,8 +417,32 @@ outcome text_decoder::append_by_iconv(text_buffer& out, std::string_view bytes) 
   while (ascii != bytes.size() && static_cast<unsigned char>(bytes[ascii]) < 0x80) ++ascii;
   append_escaped(out, bytes.substr(0, ascii));
   bytes.remove_prefix(ascii);
-  if (bytes.empty()) return outcome::exact;
+  if (codes_ == nullptr) return convert(out, bytes);
 
+  outcome done = outcome::exact;
+  std::size_t from = 0;  // of what iconv is to convert
+  for (std::size_t at = 0; at != bytes.size();) {
+    const auto* const character = reinterpret_cast<const unsigned char*>(bytes.data()) + at;
+    const std::size_t length = *character < 0x80 ? 1 : codes_->length(character, bytes.size() - at);
+    std::uint32_t code_point = no_character;
+    if (codes_->leads[*character]) {
+      std::uint32_t code = 0;
+      for (std::size_t i = 0; i < length; ++i) code = code << 8 | character[i];
+      code_point = codes_->find(code);
+    }
+    if (code_point != no_character) {
+      if (convert(out, bytes.substr(from, at - from)) != outcome::exact) done = outcome::repaired;
+      out.finish(write_escaped(out.reserve(8), code_point));
+      from = at + length;
+    }
+    at += length;
+  }
+  if (convert(out, bytes.substr(from)) != outcome::exact) done = outcome::repaired;
+  return done;
+}
+
+outcome text_decoder::convert(text_buffer& out, std::string_view bytes) const {
+  if (bytes.empty()) return outcome::exact;
   const auto handle = static_cast<iconv_t>(iconv_.get());
   outcome done = outcome::exact;
   ::iconv(handle, nullptr, nullptr, nullptr, nullptr);
@@ -342,7 +454,6 @@ outcome text_decoder::append_by_iconv(text_buffer& out, std::string_view bytes) 
     std::size_t room = sizeof part;
     const std::size_t code = ::iconv(handle, &from, &left, &to, &room);
     const int why = errno;
-    if (yen_is_backslash_) to = without_yen(part, to);
     append_escaped(out, std::string_view(part, static_cast<std::size_t>(to - part)));
     if (code != static_cast<std::size_t>(-1) || why == E2BIG) continue;
     // Not a character (EILSEQ), or one that was cut off (EINVAL): replace one byte and go on behind it.

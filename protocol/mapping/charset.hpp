@@ -53,6 +53,8 @@ class text_decoder {
     bool ascii = true;  ///< The lower half is ASCII, so it can be copied many bytes at a time.
     void set(unsigned byte, std::uint32_t code_point);
   };
+  struct code_run;
+  struct codes_of_mysql;
   struct close_iconv {
     void operator()(void* handle) const;
   };
@@ -61,11 +63,13 @@ class text_decoder {
   template <class Read>
   static outcome append_units(text_buffer& out, std::string_view bytes, std::size_t unit, Read read);
   outcome append_by_iconv(text_buffer& out, std::string_view bytes) const;
+  /// The part that iconv converts as MySQL does.
+  outcome convert(text_buffer& out, std::string_view bytes) const;
+  static const codes_of_mysql* find_codes_of_mysql(std::string_view mysql_name);
 
   form form_ = form::utf8;
   bool known_ = true;
-  /// MySQL's sjis has ASCII in its lower half, glibc's has the yen sign and the overline for two of them.
-  bool yen_is_backslash_ = false;
+  const codes_of_mysql* codes_ = nullptr;  ///< Where iconv's set is not quite MySQL's.
   std::shared_ptr<const byte_table> table_;
   std::unique_ptr<void, close_iconv> iconv_;
 };

@@ -32,6 +32,27 @@ std::string decoded(const char* charset, std::string_view bytes) {
   return std::string(out.view());
 }
 
+std::string bytes_of(std::uint32_t code) {
+  std::string bytes;
+  for (; code != 0; code >>= 8) bytes.insert(bytes.begin(), static_cast<char>(code & 0xFF));
+  return bytes;
+}
+
+/// What one code of a multi-byte set becomes, which has to be exact.
+std::string exactly(const text_decoder& decoder, std::uint32_t code) {
+  text_buffer out;
+  CHECK(decoder.append(out, bytes_of(code)) == outcome::exact);
+  return std::string(out.view());
+}
+
+/// The characters from `first` to `last`, as UTF-8.
+std::string characters(std::uint32_t first, std::uint32_t last) {
+  std::string text;
+  char one[8];
+  for (; first <= last; ++first) text.append(one, write_utf8(one, first));
+  return text;
+}
+
 std::string json_text(std::string_view text, outcome expected = outcome::exact) {
   text_buffer out;
   text_buffer scratch;
@@ -256,6 +277,104 @@ TEST_CASE("single-byte sets say what MySQL says where the system's iconv says so
   std::string upper;
   for (unsigned byte = 0x7F; byte < 0xA2; ++byte) upper += static_cast<char>(byte);
   CHECK(decoded("tis620", upper) == "\x7f" + c1 + nothing + "ก");
+}
+
+TEST_CASE("multi-byte sets say what MySQL says where the system's iconv says something else or nothing") {
+  // Every such code, with its neighbours where the set has them.
+  struct run {
+    std::string charset;
+    std::uint32_t first;
+    std::uint32_t last;
+    std::string expected;
+  };
+  const std::vector<run> runs = {
+      {"big5", 0xA144, 0xA146, "．•；"},
+      {"big5", 0xA14D, 0xA14F, "﹐､﹒"},
+      {"big5", 0xA1C1, 0xA1C2, "℅‾"},
+      {"big5", 0xA1E2, 0xA1E4, "﹦∼∩"},
+      {"big5", 0xA1F1, 0xA1F4, "♂♁☉↑"},
+      {"big5", 0xA241, 0xA248, "／＼＄¥〒¢£％"},
+      {"big5", 0xC6A1, 0xC6FE, "ヾゝゞ々" + characters(0x3041, 0x3093) + characters(0x30A1, 0x30A7)},
+      {"big5", 0xC740, 0xC77E, characters(0x30A8, 0x30E6)},
+      {"big5", 0xC7A1, 0xC7FD, characters(0x30E7, 0x30F6) + "ДЕЁЖЗИЙКЛМУФХЦЧШЩЪЫЬЭЮЯабвгдеёжзийклмнопрстуфхцчшщъыьэюя" +
+                                   "①②③④⑤⑥⑦⑧⑨⑩⑴⑵⑶⑷⑸⑹⑺⑻⑼⑽" + characters(0xF7AA, 0xF7AA)},
+      {"sjis", 0x5B, 0x5D, R"([\\])"},
+      {"sjis", 0x7D, 0x7F, "}~\x7F"},
+      {"sjis", 0x815E, 0x8160, R"(／\\〜)"},
+      {"ujis", 0xA1BF, 0xA1C1, R"(／\\〜)"},
+      {"ujis", 0x8FA2B6, 0x8FA2B8, "˚~΄"},
+      {"gb18030", 0xA6D8, 0xA6E0, "ω" + characters(0xE78D, 0xE793) + "︵"},
+      {"gb18030", 0xA6EB, 0xA6EE, "﹄" + characters(0xE794, 0xE795) + "︻"},
+      {"gb18030", 0xA6F2, 0xA6F4, "︱" + characters(0xE796, 0xE796) + "︳"},
+      {"gb18030", 0xFE50, 0xFE54, "⺁" + characters(0xE816, 0xE818) + "⺄"},
+      {"gb18030", 0xFE58, 0xFE5A, "⺋" + characters(0xE81E, 0xE81E) + "㖞"},
+      {"gb18030", 0xFE60, 0xFE62, "㤘" + characters(0xE826, 0xE826) + "㧏"},
+      {"gb18030", 0xFE65, 0xFE68, "㧐" + characters(0xE82B, 0xE82C) + "㭎"},
+      {"gb18030", 0xFE6B, 0xFE6E, "⺧" + characters(0xE831, 0xE832) + "⺪"},
+      {"gb18030", 0xFE75, 0xFE77, "⺷" + characters(0xE83B, 0xE83B) + "䎱"},
+      {"gb18030", 0xFE7D, 0xFE7E, "䙌" + characters(0xE843, 0xE843)},
+      {"gb18030", 0xFE8F, 0xFE92, "䦶" + characters(0xE854, 0xE855) + "䲣"},
+      {"gb18030", 0xFE9F, 0xFEA1, "䶮" + characters(0xE864, 0xE864) + characters(0xE468, 0xE468)},
+      {"gb18030", 0x82359036, 0x82359039, characters(0x9FB3, 0x9FB6)},
+      {"gb18030", 0x82359130, 0x82359135, characters(0x9FB7, 0x9FBC)},
+      {"gb18030", 0x84318235, 0x84318239, characters(0xFE0F, 0xFE13)},
+      {"gb18030", 0x84318330, 0x84318336, characters(0xFE14, 0xFE1A)},
+      {"gb18030", 0x95329031, 0x95329031, characters(0x20087, 0x20087)},
+      {"cp932", 0x815F, 0x815F, "＼"},
+      {"eucjpms", 0xA1C0, 0xA1C0, "＼"},
+  };
+  for (const run& r : runs) {
+    CAPTURE(r.charset);
+    CAPTURE(r.first);
+    const auto decoder = text_decoder::for_charset(r.charset);
+    std::string each;
+    std::string bytes;
+    for (std::uint32_t code = r.first; code <= r.last; ++code) {
+      each += exactly(decoder, code);
+      bytes += bytes_of(code);
+    }
+    CHECK(each == r.expected);
+    CHECK(decoded(r.charset.c_str(), bytes) == r.expected);
+    CHECK(decoded(r.charset.c_str(), "a" + bytes + "z" + bytes) == "a" + r.expected + "z" + r.expected);
+  }
+}
+
+TEST_CASE("characters of a user's own in ujis are those of private use, as in eucjpms") {
+  for (const char* const charset : {"ujis", "eucjpms"}) {
+    CAPTURE(charset);
+    const auto decoder = text_decoder::for_charset(charset);
+    for (const std::uint32_t plane : {0x0000F5A1U, 0x008FF5A1U}) {
+      std::string each;
+      for (std::uint32_t row = 0; row < 10; ++row)
+        for (std::uint32_t cell = 0; cell < 94; ++cell) each += exactly(decoder, plane + 0x100 * row + cell);
+      CHECK(each == (plane < 0x10000 ? characters(0xE000, 0xE3AB) : characters(0xE3AC, 0xE757)));
+    }
+  }
+}
+
+TEST_CASE("bytes outside a multi-byte set are replaced and told beside codes that MySQL reads its own way") {
+  const std::string bad = "\xEF\xBF\xBD";
+  const auto repaired = [](const char* charset, std::string_view bytes) {
+    text_buffer out;
+    CHECK(text_decoder::for_charset(charset).append(out, bytes) == outcome::repaired);
+    return std::string(out.view());
+  };
+  CHECK(repaired("big5", "\xA4\xA4\xC6\xE7\xFF") == "中ゃ" + bad);
+  CHECK(repaired("big5", "\xFF\xC6\xE7\xA4\xA4") == bad + "ゃ中");
+  CHECK(repaired("big5", "\xC6\xE7\xC6") == "ゃ" + bad);
+  CHECK(repaired("big5", "\xC6") == bad);
+  CHECK(repaired("big5", "\xC6 \xC6\xE7") == bad + " ゃ");
+  CHECK(repaired("sjis", "\x81_d\x81") == R"(\\d)" + bad);
+  CHECK(repaired("ujis", "\xF5\xA1\x8F\xF5") == characters(0xE000, 0xE000) + bad + bad);
+  CHECK(repaired("ujis", "\xF5\xA1\xF5z") == characters(0xE000, 0xE000) + bad + "z");
+  CHECK(repaired("gb18030", "\x84\x31\x82\x36\x84\x31\x82") == characters(0xFE10, 0xFE10) + bad + "1" + bad);
+  std::string text;
+  std::string expected;
+  for (int i = 0; i < 5000; ++i) {
+    text += i % 7 == 0 ? "\xC6\xE7" : "\xA4\xA4";
+    expected += i % 7 == 0 ? "ゃ" : "中";
+  }
+  CHECK(decoded("big5", text) == expected);
 }
 
 TEST_CASE("every collation id of MySQL has a character set that is known, but for keybcs2") {
