@@ -681,7 +681,11 @@ result<bool> stream_session::take_boundary(batch& out) {
   auto& listed = position->shards;
   if (!spec_.wanted.empty())
     listed.erase(std::remove_if(listed.begin(), listed.end(),
-                                [this](const auto& progress) { return is_unwanted(progress.id.shard.str()); }),
+                                [this](const auto& progress) {
+                                  const bool unwanted = is_unwanted(progress.id.shard.str());
+                                  if (unwanted) left_out_.insert(progress.id.shard);
+                                  return unwanted;
+                                }),
                  listed.end());
   if (!listed.empty()) {
     auto taken = take_positions(*position);
@@ -763,8 +767,30 @@ result<void> stream_session::take_positions(const vgtid& position) {
   return {};
 }
 
+// A reshard that is undone leads back to a shard whose position claims what was left out meanwhile: once `shards` selects
+// that part as well, nobody would bring it.
+result<void> stream_session::check_left_out(const vgtid& position) const {
+  for (const auto& progress : position.shards) {
+    const shard_name& name = progress.id.shard;
+    const auto known = index_.find(name.str());
+    if (progress.id.keyspace != spec_.keyspace || (known != index_.end() && !shards_[known->second].provisional)) continue;
+    const auto range = key_range_of(name);
+    const auto lost = std::find_if(left_out_.begin(), left_out_.end(), [&range](const shard_name& left_out) {
+      const auto other = key_range_of(left_out);
+      return !range || !other || other->overlaps(*range);
+    });
+    if (lost == left_out_.end()) continue;
+    return fail(error_code::position_lost,
+                "A reshard of the keyspace " + spec_.keyspace.str() + " was undone: the stream was led back to the shard " +
+                    name.str() + ", after the changes of the shard " + lost->str() +
+                    ", which `shards` does not select, had been left out.");
+  }
+  return {};
+}
+
 result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
   if (spec_.kind != stream_kind::catch_up) return fail(resharded_under_copy());
+  if (auto whole = check_left_out(position); !whole) return fail(std::move(whole.error()));
   // Before the parents' cursors go.
   std::map<shard_name, shard_slots> fresh;
   for (const auto& progress : position.shards)

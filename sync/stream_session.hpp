@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -230,6 +231,7 @@ class stream_session {
   void warn_of_lost_rows(const raw_event& event, batch& out);
   result<bool> take_boundary(batch& out);
   result<void> check_old_shard() const;
+  result<void> check_left_out(const vgtid& position) const;
   result<void> take_positions(const vgtid& position);
   result<void> follow_reshard(const vgtid& position, batch& out);
   void settle_cursors(shard_slots& shard, bool complete);
@@ -253,6 +255,8 @@ class stream_session {
   std::vector<shard_slots> shards_;
   // Where in shards_ each is: a call may have a thousand.
   std::map<std::string, std::size_t, std::less<>> index_;
+  // New shards of which nothing is delivered (session_spec::wanted).
+  std::set<shard_name> left_out_;
 
   event_assembler assembler_;
   response_buffer response_;

@@ -735,6 +735,55 @@ TEST_CASE("one shard copied after a merge that was undone, the other before it: 
   }
 }
 
+TEST_CASE("changes of shards that are not selected are not claimed by the shard that comes back when a reshard is undone") {
+  scene s;
+  for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+  s.read();
+  const auto select = [&s](int low, std::vector<shard_selector> shards) {
+    s.check.select(low, 256);
+    s.settings.config.shards = std::move(shards);
+  };
+  const auto undo_while_reading = [&s] {
+    // The stop is a GTID that no event ends at: the journal that leads back comes first.
+    s.branch.append(s.shard("80-"), entry_kind::unsent, s.time.seconds());
+    s.settings.on_step = [&s](engine_run& run) {
+      if (run.step() == 5) s.branch.switch_back(s.shard(), s.time.seconds());
+    };
+  };
+  s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds());
+  for (const char* name : {"-80", "80-"})
+    for (std::int64_t id = 3; id <= 12; ++id)
+      if (s.shard(name).holds(id)) s.put({id}, name);
+  select(0x80, {{{}, shard_name("80-")}});
+  SUBCASE("while it is read") {
+    undo_while_reading();
+    s.read();
+    CHECK(s.status() == told_status::incomplete);
+    CHECK(s.logged("Re-sync data"));
+  }
+  SUBCASE("before it is read, and done once more") {
+    s.branch.switch_back(s.shard(), s.time.seconds());
+    s.branch.switch_back(s.shard("-80"), s.time.seconds());
+    // Nor can anybody tell that a stream has ended on a shard that does not serve.
+    s.settings.trouble.no_questions = true;
+    s.read();
+    CHECK(s.status() == told_status::incomplete);
+    CHECK(s.logged("Re-sync data"));
+  }
+  SUBCASE("while it is read, and the data is synced again") {
+    undo_while_reading();
+    s.settings.config.on_lost_position = lost_position_behavior::resync_data;
+    s.read();
+  }
+  CHECK(s.logged("was undone: the stream was led back to the shard -"));
+  CHECK(s.state().count("-") == 0);
+  select(0, {});
+  s.settings.config.on_lost_position = lost_position_behavior::resync_data;
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  s.truth();
+}
+
 TEST_CASE("a stream that is led to other shards and back in one call ends at its stop, not before") {
   scene s({{"t0", true}}, {0x40, 0x80});
   for (std::int64_t id = 1; id <= 30; ++id) s.branch.fill(0, id);
