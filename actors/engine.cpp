@@ -87,7 +87,7 @@ engine_result engine::run(sync_plan plan, std::shared_ptr<const plan_input> plan
                           std::shared_ptr<output> out, std::shared_ptr<const sync_clock> clock) {
   caf::actor_system_config config;
   // In place of CAF's own policies: `stealing` polls.
-  config.load<caf::scheduler::coordinator<unlocked_sharing>>();
+  config.load<caf::scheduler::coordinator<unlocked_sharing<>>>();
   config.set("scheduler.max-threads", static_cast<std::size_t>(impl_->options.workers));
   config.set("scheduler.max-throughput", std::size_t{64});
   caf::actor_system system(config);
