@@ -10,6 +10,14 @@
 
 namespace psource {
 
+namespace {
+
+// Monitored: the coordinator hears of their deaths. Linked: should it die itself, of a fault, they do as well; nobody else
+// would stop them, and the actor system waits for them.
+constexpr auto with_me = caf::monitored + caf::linked;
+
+}  // namespace
+
 void coordinator_state::begin(sync_plan& plan) {
   std::vector<emitter_stream> streams;
   for (const auto& planned : plan.streams) {
@@ -24,8 +32,8 @@ void coordinator_state::begin(sync_plan& plan) {
   parts.counters->tables = plan.streams.size();
   parts.emitting.infos = std::move(plan.infos);
   parts.emitting.warnings = std::move(plan.warnings);
-  out = self->spawn<caf::monitored>(emitter, coordinator_actor(self), parts.out, parts.clock, parts.counters,
-                                    parts.emitting, std::move(streams));
+  out = self->spawn<with_me>(emitter, coordinator_actor(self), parts.out, parts.clock, parts.counters, parts.emitting,
+                             std::move(streams));
   if (parts.on_emitter) parts.on_emitter(out);
   for (const auto& planned : plan.streams)
     if (!planned.problem)
@@ -218,8 +226,8 @@ void coordinator_state::give_to_reader(scheduled_task&& task) {
   auto given = std::make_shared<reader_task>(reader_task{task.id, std::move(task.spec), std::move(figures)});
   stream_reader_actor& reader = readers[task.id];
   if (resting.empty()) {
-    reader = self->spawn<caf::monitored>(stream_reader, std::move(given), parts.clock, parts.client, parts.questions,
-                                         parts.readers, out, coordinator_actor(self));
+    reader = self->spawn<with_me>(stream_reader, std::move(given), parts.clock, parts.client, parts.questions,
+                                  parts.readers, out, coordinator_actor(self));
     return;
   }
   reader = std::move(resting.back());
@@ -318,6 +326,8 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
                                              engine_parts parts, std::shared_ptr<sync_plan> plan) {
   self->state.parts = std::move(parts);
   self->set_default_handler(caf::drop);
+  // It does not die with those that it is linked to: what their deaths mean is the next handler's business.
+  self->set_exit_handler([](caf::exit_msg&) {});
   self->set_down_handler([self](caf::down_msg& down) {
     if (self->state.out && down.source == self->state.out.address()) {
       self->state.emitter_is_gone();

@@ -134,7 +134,7 @@ engine_result engine::run(sync_plan plan, std::shared_ptr<const plan_input> plan
                             std::move(tell));
   };
   auto boss = system.spawn(coordinator, std::move(parts), std::make_shared<sync_plan>(std::move(plan)));
-  // A fault in the coordinator must not leave the run without an end.
+  // A fault in the coordinator must not leave the run without an end. The other actors end with it.
   caf::actor_cast<caf::actor>(boss)->attach_functor([this] {
     std::lock_guard<std::mutex> guard(impl_->mutex);
     if (impl_->outcome) return;

@@ -6,7 +6,7 @@
 //        └ signal, output failed
 //
 // All messages are one-way; nothing here has a request time-out, because standard output may stand still for minutes.
-// Death is seen by monitoring (docs/design.md, section 2).
+// Death is seen by monitoring, and the coordinator's ends the others (docs/design.md, section 2).
 #pragma once
 
 #include <caf/allowed_unsafe_message_type.hpp>
