@@ -318,12 +318,12 @@ void planner::plan_shard(planned_stream& stream, const shard_name& shard, const 
   shard_cursor cursor = cursor_of(saved);
   if (cursor.position.empty() || (!cursor.lastpk.empty() && (!saved.cdc_cursor || !goes_on_above(stream, cursor.lastpk)))) {
     if (saved.cdc_cursor && !cursor.position.empty()) cursor.since = cursor.position;
-    if (!cursor.lastpk.empty())
-      plan_.infos.push_back("The half copy of " + stream.id.to_string() + " on shard " + shard.str() +
-                            " starts over: " +
-                            (!saved.cdc_cursor          ? "its state is from a connector that drops changes there."
-                             : !stream.table.resumable ? "the table's key does not allow to resume."
-                                                       : "the table's primary key has changed."));
+    if (!cursor.lastpk.empty()) {
+      const char* const why = !saved.cdc_cursor         ? "its state is from a connector that drops changes there."
+                              : !stream.table.resumable ? "the table's key does not allow to resume."
+                                                        : "the table's primary key has changed.";
+      plan_.infos.push_back("The half copy of " + stream.id.to_string() + " on shard " + shard.str() + " starts over: " + why);
+    }
     cursor.position.clear();
     cursor.lastpk.clear();
     check_since(stream, shard, cursor);
