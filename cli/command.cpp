@@ -69,7 +69,7 @@ bool write_lines(const std::string& lines) {
     if (wrote <= 0) {
       const auto end = lines.substr(0, done).rfind('\n');
       file->take_back(done - (end == std::string::npos ? 0 : end + 1));
-      tell_unwritten(output_failure(static_cast<int>(-wrote)));
+      tell_unwritten(output_failure(wrote < 0 ? static_cast<int>(-wrote) : EIO));
       return false;
     }
     done += static_cast<std::size_t>(wrote);

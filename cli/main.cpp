@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include "cli/command.hpp"
 #include "cli/signals.hpp"
 #include "clients/memory_settings.hpp"
+#include "clients/stdout_writer.hpp"
 
 namespace {
 
@@ -65,8 +67,9 @@ bool parse_level(const std::string& text, psource::log_level& level) {
 }
 
 int print(const char* text) {
-  const bool printed = std::fputs(text, stdout) >= 0 && std::fflush(stdout) == 0;
-  return printed ? psource::cli::exit_done : psource::cli::exit_failed;
+  if (std::fputs(text, stdout) >= 0 && std::fflush(stdout) == 0) return psource::cli::exit_done;
+  psource::cli::tell_unwritten(psource::output_failure(errno));
+  return psource::cli::exit_failed;
 }
 
 int run(int argc, char** argv) {

@@ -47,11 +47,17 @@ session_spec call_for(const plan_input& input, stream_kind kind, const keyspace_
   return spec;
 }
 
-// Whether a copy can go on above this key: Vitess takes its values by their places, whatever column they were of. (Which unique key
-// orders the copy of a table without a primary key is Vitess's choice.)
+// Whether a copy can go on above this key: Vitess takes its values by their places, whatever column they were of.
 bool goes_on_above(const planned_stream& stream, const std::string& lastpk) {
-  const auto& primary_key = stream.table.shape->table.primary_key;
-  return stream.table.resumable && (primary_key.empty() || last_key_columns(lastpk) == primary_key);
+  const table_definition& table = stream.table.shape->table;
+  auto saved = last_key_columns(lastpk);
+  auto present = table.copy_order;
+  if (table.primary_key.empty()) {
+    // Vitess tells the columns of a unique key in the table's order.
+    std::sort(saved.begin(), saved.end());
+    std::sort(present.begin(), present.end());
+  }
+  return stream.table.resumable && saved == present;
 }
 
 // Plans one stream after the other and gathers the calls.

@@ -153,7 +153,7 @@ void sync_schedule::drop_unserved(const std::set<shard_id>& serving) {
                 {},
                 table.shape->id};
     if (!incremental || !set_aside(table, why)) {
-      why.message += goes_on_next_time;
+      why.message += incremental ? goes_on_next_time : starts_over_next_time;
       fail_table(table, why);
     }
     --accounts_[table.stream].open;

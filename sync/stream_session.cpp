@@ -136,6 +136,7 @@ stream_request stream_session::begin_attempt() {
   has_change_ = false;
   lookup_answered_ = false;
   heard_ = false;
+  without_rows_yet_.clear();
   drop_provisional();
   stream_request request;
   request.keyspace = spec_.keyspace;
@@ -319,7 +320,7 @@ result<void> stream_session::remember_snapshot() {
     first = held_by_both(first, here);
   // From its first row on: the next state may be written before the next position comes.
   shard_cursor& cursor = cursor_of(*rows_shard_, rows_table_);
-  if (cursor.position.empty()) cursor.since = first;
+  if (cursor.position.empty() && !first.empty()) cursor.since = first;
   return {};
 }
 
@@ -357,9 +358,13 @@ result<std::optional<pump_result>> stream_session::take_event(const raw_event& e
     case stream_step::boundary: {
       if (event.type == event_type::ddl) {
         warn_of_lost_rows(event, out);
-        // Its position came before it, and holds only with the rows that follow.
-        if (begins_transaction(event.statement)) break;
+        // Its position came before it, and holds only with the rows that follow, up to a COMMIT.
+        if (begins_transaction(event.statement)) {
+          without_rows_yet_.emplace(event.shard);
+          break;
+        }
       }
+      if (!without_rows_yet_.empty()) without_rows_yet_.erase(std::string(event.shard));
       auto end = take_boundary(out);
       if (!end) return fail(std::move(end.error()));
       if (*end) {
@@ -562,7 +567,9 @@ result<void> stream_session::gather_lookup() {
     if (!is_found_by_its_text(key.column_type) ||
         (known != nullptr && !is_found_by_its_text(known->column_type)))
       return incomplete("a row cannot be looked up by a key with FLOAT, DOUBLE, ENUM, SET or JSON columns");
-    lookup_.key.push_back({name, key.type, known == nullptr ? std::string() : known->character_set});
+    std::string character_set = target.encoder->character_set(position);
+    if (character_set.empty() && known != nullptr) character_set = known->character_set;
+    lookup_.key.push_back({name, key.type, std::move(character_set)});
   }
   if (key_positions.empty()) return incomplete("a table without a primary key has nothing to look them up by");
   // This change and the incomplete ones that follow in the same event.
@@ -706,7 +713,7 @@ result<bool> stream_session::take_boundary(batch& out) {
     for (std::size_t i = 0; i < shards_.size(); ++i) {
       shard_slots& shard = shards_[i];
       const shard_progress* now = told[i];
-      if (now == nullptr || now->gtid == "current") continue;
+      if (now == nullptr || now->gtid == "current" || without_rows_yet_.count(shard.shard.str()) > 0) continue;
       if (shard.gtid != now->gtid) {
         shard.gtid = now->gtid;
         shard.position.reset();
@@ -759,7 +766,7 @@ result<void> stream_session::take_positions(const vgtid& position) {
     if (progress.gtid == "current" || (known != nullptr && known->position && known->gtid == progress.gtid)) continue;
     auto parsed = position_of(progress);
     if (!parsed) return fail(std::move(parsed.error()));
-    if (known == nullptr) continue;
+    if (known == nullptr || without_rows_yet_.count(progress.id.shard.str()) > 0) continue;
     known->unsettled = known->unsettled || known->gtid != progress.gtid;
     known->gtid = progress.gtid;
     known->position = std::move(*parsed);
@@ -798,6 +805,7 @@ result<void> stream_session::follow_reshard(const vgtid& position, batch& out) {
       fresh.emplace(progress.id.shard, born(progress.id.shard));
   for (const auto& shard : shards_) {
     if (shard.provisional || position.find({spec_.keyspace, shard.shard}) != nullptr) continue;
+    assembler_.forget(shard.shard.str());
     for (auto& table : spec_.tables) {
       out.removals.push_back({table.stream, shard.shard, {}});
       table.cursors.erase(shard.shard);

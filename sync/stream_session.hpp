@@ -257,6 +257,8 @@ class stream_session {
   std::map<std::string, std::size_t, std::less<>> index_;
   // New shards of which nothing is delivered (session_spec::wanted).
   std::set<shard_name> left_out_;
+  // Shards in the middle of a CREATE TABLE … SELECT: what VGTIDs tell of them holds only with its rows.
+  std::set<std::string> without_rows_yet_;
 
   event_assembler assembler_;
   response_buffer response_;

@@ -193,8 +193,7 @@ class config_reader {
     if (std::count(name.begin(), name.end(), ':') == 1)
       return problem(key, "a host name without port (ports have the keys `port` and `mysql_port`)",
                      shown(name));
-    if (!is_printable_ascii(name) || name.find(' ') != std::string_view::npos ||
-        name.find(',') != std::string_view::npos)
+    if (!is_printable_ascii(name) || name.find_first_of(" ,[]") != std::string_view::npos)
       return problem(key, "one host name", shown(name));
     into = std::string(name);
   }
@@ -346,8 +345,7 @@ class config_reader {
         }
         const auto position = gtid_set::parse_position(text_of(shard.value));
         if (!position)
-          problem("starting_gtids", "a GTID position for " + id.to_string(),
-                  "not: " + without_period(position.error().message));
+          problem("starting_gtids", "a GTID position for " + id.to_string(), shown(text_of(shard.value)));
         else if (!position->empty())
           config_.starting_gtids[id] = position->to_position();
       }

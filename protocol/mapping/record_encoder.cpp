@@ -158,6 +158,7 @@ struct record_encoder::compiled {
   stream_id id;
   std::vector<column_step> steps;
   std::vector<column_plan> columns;  ///< As many.
+  std::vector<std::string> character_sets;  ///< As many; empty where nothing is decoded.
   /// Positions of the primary-key columns in the event.
   std::vector<bool> is_key;
   bool has_key = false;
@@ -387,12 +388,14 @@ std::string record_encoder::compiled::add_column(column_plan& plan, const wire_c
   const bool label = plan.how == conversion::enumeration || plan.how == conversion::set;
   if (plan.how != conversion::text && !label) return {};
 
-  // Discovery asked one shard when the read began; this is what the tablet knows now. Vitess 19 and older name the connection's
-  // character set for every column (vitess#15338), and never set the flag.
+  // Discovery asked one shard when the read began; this is what the tablet knows now. Without the flag nothing tells whether it
+  // can be believed: Vitess 19 and older name the connection's character set for every column (vitess#15338) and never set it,
+  // later ones set it in every copy, but in the binlog only for tables with ENUM or SET columns.
   std::string charset = known == nullptr ? std::string() : known->character_set;
   const std::string_view told = charset_of_collation(field.charset);
   if (charset.empty() || (fields.enum_set_string_values && !told.empty() && told != "binary")) charset = told;
   plan.decoder = text_decoder::for_charset(charset);
+  character_sets[static_cast<std::size_t>(&plan - columns.data())] = charset;
   shareable = shareable && plan.decoder.shareable();
   if (label) {
     plan.labels_arrive_as_text = fields.enum_set_string_values;
@@ -446,6 +449,7 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
   std::vector<std::string> unselected;
   std::vector<std::string> reserved;
   state->columns.resize(fields.columns.size());
+  state->character_sets.resize(fields.columns.size());
   state->steps.resize(fields.columns.size());
   state->is_key.resize(fields.columns.size());
   for (std::size_t i = 0; i < fields.columns.size(); ++i) {
@@ -507,6 +511,8 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
 
 record_encoder record_encoder::another() const { return record_encoder(std::make_unique<impl>(impl_->plan)); }
 bool record_encoder::shareable() const { return impl_->plan->shareable; }
+
+const std::string& record_encoder::character_set(std::size_t column) const { return impl_->plan->character_sets[column]; }
 
 void record_encoder::compiled::add_step(std::size_t column) {
   const column_plan& plan = columns[column];

@@ -80,6 +80,10 @@ class record_encoder {
   /// False where the table has columns of multi-byte character sets: each encoder needs decoders of its own.
   bool shareable() const;
 
+  /// MySQL's name of the character set in which the texts of the FIELD event's column are decoded; empty for columns that are no
+  /// text, ENUM or SET, or are left out.
+  const std::string& character_set(std::size_t column) const;
+
   /// Appends one complete line, line break included: {"type":"RECORD","record":{…}}. On error `out` is as it
   /// was. Errors: response_malformed (the row has another number of values than the FIELD event, or broken
   /// lengths), internal (a deleted row although delivers_deletes() is false, or an image that is not

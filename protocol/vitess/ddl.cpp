@@ -144,7 +144,9 @@ std::vector<std::string> tables_losing_rows(std::string_view statement) {
 }
 
 bool begins_transaction(std::string_view statement) {
+  constexpr std::string_view begin = "CREATE TABLE ";
   constexpr std::string_view end = "START TRANSACTION";
+  if (statement.substr(0, begin.size()) != begin) return false;
   while (!statement.empty() && static_cast<unsigned char>(statement.back()) <= ' ') statement.remove_suffix(1);
   return statement.size() > end.size() && statement.substr(statement.size() - end.size()) == end;
 }

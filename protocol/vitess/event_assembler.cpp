@@ -1,6 +1,7 @@
 // The state machine behind event_assembler.hpp.
 #include "protocol/vitess/event_assembler.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace psource {
@@ -27,6 +28,11 @@ std::uint64_t event_assembler::commits_without_vgtid(std::string_view shard) con
   for (const auto& state : shards_)
     if (state.shard == shard) return state.commits_without_vgtid;
   return 0;
+}
+
+void event_assembler::forget(std::string_view shard) {
+  shards_.erase(std::remove_if(shards_.begin(), shards_.end(), [shard](const auto& state) { return state.shard == shard; }),
+                shards_.end());
 }
 
 bool event_assembler::inside_transaction() const {

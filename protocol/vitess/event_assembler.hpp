@@ -50,6 +50,9 @@ class event_assembler {
   /// Commits of this shard, since the start or since its last VGTID, that came without one.
   std::uint64_t commits_without_vgtid(std::string_view shard) const;
 
+  /// The stream has left this shard, between two transactions. Should it come back, that is at a new position.
+  void forget(std::string_view shard);
+
   /// Rows of an unfinished transaction have been passed on.
   bool inside_transaction() const;
 

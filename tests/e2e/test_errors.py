@@ -371,6 +371,8 @@ class Secrets(ErrorTest):
             self.server.config(database="a/" * 36 + PASSWORD),
             self.server.config(shards=f"a/{PASSWORD}/b"),
             self.server.config(use_replica=PASSWORD),
+            self.server.config(starting_gtids={"commerce": {"-": "a" * 60 + PASSWORD}}),
+            self.server.config(starting_gtids={"commerce": {"-": f"mysql://someone:{PASSWORD}@a.example/shop"}}),
             self.server.config(max_retries=PASSWORD),
         )
         for config in broken:

@@ -424,6 +424,8 @@ TEST_CASE("the character set is the one that the tablet tells, where it tells th
     event.enum_set_string_values = tells_own;
     event.columns[1].charset = told;
     auto encoder = compiled(stream, event);
+    CHECK(encoder.character_set(0).empty());
+    CHECK(encoder.character_set(1) == (bytes == "caf\xe9" ? "latin1" : "utf8mb4"));
     std::string out;
     REQUIRE(append_record(encoder, out, wire_row({"1", bytes, std::nullopt}).view(), context()));
     return out.find("\"café\"") != std::string::npos;

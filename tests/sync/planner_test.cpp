@@ -135,12 +135,33 @@ TEST_CASE("a half copy by a key that is not the table's any more starts over, an
   CHECK(plan.copies.empty());
   REQUIRE(plan.streams[0].problem);
   CHECK(plan.streams[0].problem->code == error_code::lastpk_refused);
-  // A unique key instead of a primary key is of Vitess's choice.
+  // A unique key in the place of a primary key.
   w.input.streams[0].mode = sync_mode::incremental;
   w.input.state.streams.begin()->second.full_refresh.reset();
   table.primary_key.clear();
-  plan = w.plan();
-  CHECK(plan.streams[0].resumes == 1);
+  table.copy_order = {"v"};
+  CHECK(w.plan().streams[0].resumes == 0);
+  table.copy_order = {"id"};
+  CHECK(w.plan().streams[0].resumes == 1);
+}
+
+TEST_CASE("a half copy by a unique key goes on, in whatever order its columns are told") {
+  world w({"-"});
+  auto& table = w.input.tables.begin()->second;
+  table.primary_key.clear();
+  table.copy_order = {"v", "id"};
+  query::QueryResult key;
+  for (const char* name : {"id", "v"}) {
+    key.add_fields()->set_name(name);
+    key.add_rows();
+  }
+  key.mutable_rows()->RemoveLast();
+  for (int i = 0; i < 2; ++i) key.mutable_rows(0)->add_lengths(1);
+  key.mutable_rows(0)->set_values("78");
+  w.save("t", "-", server + "1-5", 5, key.SerializeAsString());
+  CHECK(w.plan().streams[0].resumes == 1);
+  table.primary_key = table.copy_order;
+  CHECK(w.plan().streams[0].resumes == 0);
 }
 
 TEST_CASE("a half copy is resumed even when nothing new was written since") {

@@ -495,6 +495,31 @@ TEST_CASE("a reshard whose first transaction on a new shard holds rows is crosse
   CHECK(*d.give(script.take()) == pump_result::finished);
 }
 
+TEST_CASE("COMMITs without VGTID of a shard that a stream has left do not count when it comes back") {
+  auto spec = catch_up_spec(server + "1-5", server + "1-5");
+  spec.shards = {shard_name("-80"), shard_name("80-")};
+  spec.old_shards = {shard_name("-80")};
+  spec.stops.clear();
+  for (const char* name : {"-40", "40-80", "80-"}) spec.stops[shard_name(name)] = gtids(server + "1-9");
+  spec.tables[0].cursors.clear();
+  for (const auto& name : spec.shards) spec.tables[0].cursors[name] = {server + "1-5", {}, 0};
+  driver d(std::move(spec));
+  event_script script("ks", "-40");
+  script.begin(1).vgtid_of({{"-40", server + "1-7"}, {"40-80", server + "1-7"}, {"80-", server + "1-5"}}).commit(1);
+  script.shard("40-80").begin(2).commit(2);
+  // The reshard is undone, and done once more.
+  script.shard("-80").begin(3).vgtid_of({{"-80", server + "1-20"}, {"80-", server + "1-5"}}).commit(3);
+  script.shard("-40").begin(4).vgtid_of({{"-40", server + "1-9"}, {"40-80", server + "1-8"}, {"80-", server + "1-5"}}).commit(4);
+  script.shard("80-").begin(5).vgtid_of({{"-40", server + "1-9"}, {"40-80", server + "1-8"}, {"80-", server + "1-9"}}).commit(5);
+  auto step = d.give(script.take());
+  REQUIRE(step);
+  CHECK(*step == pump_result::needs_input);
+  script.shard("40-80").begin(6).commit(6);
+  step = d.give(script.take());
+  REQUIRE(step);
+  CHECK(*step == pump_result::finished);
+}
+
 TEST_CASE("a copy that cannot be resumed is not resumed by the server either") {
   auto spec = copy_spec();
   spec.tables[0].resumable = false;
@@ -919,6 +944,30 @@ TEST_CASE("CREATE TABLE … SELECT: its position holds only with the rows behind
   CHECK(d.cursor().position == server + "1-6");
 }
 
+TEST_CASE("CREATE TABLE … SELECT on one of several shards: what another one tells meanwhile does not move it") {
+  auto spec = catch_up_spec(server + "1-5", server + "1-9");
+  spec.shards = {shard_name("-80"), shard_name("80-")};
+  spec.stops.clear();
+  spec.tables[0].cursors.clear();
+  for (const auto& name : spec.shards) {
+    spec.stops[name] = gtids(server + "1-9");
+    spec.tables[0].cursors[name] = {server + "1-5", {}, 0};
+  }
+  driver d(std::move(spec));
+  event_script script("ks", "-80");
+  script.vgtid_of({{"-80", server + "1-6"}, {"80-", server + "1-5"}}).ddl();
+  script.last()->set_statement("CREATE TABLE `t` (`id` bigint NOT NULL, `v` varchar(20)) START TRANSACTION");
+  script.shard("80-").begin(2).vgtid_of({{"-80", server + "1-6"}, {"80-", server + "1-6"}}).commit(2);
+  REQUIRE(d.give(script.take()));
+  CHECK(d.cursor(0, "-80").position == server + "1-5");
+  CHECK(d.cursor(0, "80-").position == server + "1-6");
+  script.shard("-80").field("t").insert("t", "1", "a", 2);
+  script.vgtid_of({{"-80", server + "1-6"}, {"80-", server + "1-6"}}).commit(2);
+  REQUIRE(d.give(script.take()));
+  CHECK(told(d.take_lines()) == "1=a");
+  CHECK(d.cursor(0, "-80").position == server + "1-6");
+}
+
 TEST_CASE("rows of a replica that lags behind the peek are covered by `since` from the first one on") {
   auto spec = copy_spec();
   // The peek, as the planner sets it.
@@ -929,6 +978,13 @@ TEST_CASE("rows of a replica that lags behind the peek are covered by `since` fr
   REQUIRE(d.give(script.take()));
   CHECK(records_in(d.take_lines()).size() == 1);
   CHECK(d.cursor().since == server + "1-5");
+  // A server that tells no position does not take it away.
+  auto unsaid = copy_spec();
+  unsaid.tables[0].cursors.begin()->second.since = server + "1-7";
+  driver e(std::move(unsaid));
+  script.begin().field("t").insert("t", "1", "a");
+  REQUIRE(e.give(script.take()));
+  CHECK(e.cursor().since == server + "1-7");
 }
 
 TEST_CASE("shards of a table that are read by several threads share what was compiled") {

@@ -44,5 +44,6 @@ TEST_CASE("CREATE TABLE … SELECT begins a transaction, as MySQL writes it") {
   CHECK(psource::begins_transaction("CREATE TABLE `t` (`id` int) ENGINE=InnoDB START TRANSACTION \n"));
   CHECK_FALSE(psource::begins_transaction("CREATE TABLE `t` (`id` int)"));
   CHECK_FALSE(psource::begins_transaction("START TRANSACTION"));
+  CHECK_FALSE(psource::begins_transaction("ALTER TABLE t ADD COLUMN x int -- START TRANSACTION"));
   CHECK_FALSE(psource::begins_transaction(""));
 }
