@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import zlib
 
@@ -167,16 +168,41 @@ class Programs:
         return path
 
 
+class PeakMemory(threading.Thread):
+    """The largest resident memory of a program in KiB, looked at while it runs: what wait4() tells is at least that of this
+    process, from which the program was started."""
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.pid = pid
+        self.kib = 0
+        self.over = threading.Event()
+        self.start()
+
+    def run(self):
+        begin = time.monotonic()
+        while not self.over.wait(0.001 if time.monotonic() - begin < 0.05 else 0.02):
+            self.kib = max(self.kib, memory_of(self.pid)[1])
+
+    def end(self):
+        self.over.set()
+        self.join()
+        return self.kib
+
+
 def start(command, stdout=subprocess.PIPE):
-    """Starts a program; what it writes to standard error goes with its process as `errors`."""
+    """Starts a program; what it writes to standard error goes with its process as `errors`, and its `memory` is watched."""
     errors = tempfile.TemporaryFile()
     process = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=stdout, stderr=errors)
     process.errors = errors
+    process.memory = PeakMemory(process.pid)
     return process
 
 
 def finish(process, command):
-    """Waits for the end of a program and returns what it used; Failed unless it exited with 0."""
+    """Waits for the end of a program; returns what it used, and its peak memory in KiB. Failed unless it exited with 0."""
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # Its number stays its own until nobody looks any more.
+    peak = process.memory.end()
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.stdout:
@@ -186,7 +212,7 @@ def finish(process, command):
     process.errors.close()
     if process.returncode != 0:
         raise Failed(f"exit {process.returncode}: {' '.join(map(str, command))}\n{said}")
-    return used
+    return used, peak
 
 
 def run(command, branch=None, stdout=subprocess.DEVNULL):
@@ -195,13 +221,13 @@ def run(command, branch=None, stdout=subprocess.DEVNULL):
     begin = time.monotonic()
     process = start(command, stdout)
     output = process.stdout.read() if stdout == subprocess.PIPE else b""
-    used = finish(process, command)
+    used, peak = finish(process, command)
     wall = time.monotonic() - begin
     return Sample(
         cpu=used.ru_utime + used.ru_stime,
         user=used.ru_utime,
         wall=wall,
-        peak_kib=used.ru_maxrss,
+        peak_kib=peak,
         branch_cpu=(branch.cpu() - before) if branch else 0.0,
         extra={"output": output},
     )
@@ -342,8 +368,8 @@ class Reading:
                 self.branch.process.send_signal(signal.SIGCONT)
         while os.read(fd, 1 << 20):
             pass
-        used = finish(process, self.command)
-        return {"share": share, "resting": resting, "peak": used.ru_maxrss, "sockets": sockets}
+        _, peak = finish(process, self.command)
+        return {"share": share, "resting": resting, "peak": peak, "sockets": sockets}
 
 
 class Floor:

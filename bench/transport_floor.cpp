@@ -445,10 +445,10 @@ int count(const options& options) {
   std::printf(
       "{\"calls\":%zu,\"responses\":%llu,\"bytes\":%.0f,\"rows\":%llu,\"cpu_seconds\":%.6f,\"user_seconds\":%"
       ".6f,"
-      "\"wall_seconds\":%.6f,\"peak_kib\":%ld,\"channels\":%u,\"window\":%zu,\"sockets\":%zu}\n",
+      "\"wall_seconds\":%.6f,\"channels\":%u,\"window\":%zu,\"sockets\":%zu}\n",
       calls.size(), static_cast<unsigned long long>(all->responses.load()), bytes,
-      static_cast<unsigned long long>(options.rows), cpu, seconds(used.ru_utime), wall, used.ru_maxrss,
-      channels.channels, channels.window, sockets);
+      static_cast<unsigned long long>(options.rows), cpu, seconds(used.ru_utime), wall, channels.channels,
+      channels.window, sockets);
   if (sockets != channels.channels) {
     std::cerr << "transport_floor: " << sockets << " sockets for " << channels.channels
               << " channels: they are shared, so this is not the connector's transport.\n";
