@@ -63,6 +63,18 @@ inline std::optional<key_range> key_range_of(const shard_name& shard) {
   return key_range{*start, *end};
 }
 
+/// These ranges together have every key of `whole`. They may be in any order, overlap, and reach beyond it.
+inline bool cover_together(std::vector<key_range> parts, const key_range& whole) {
+  std::sort(parts.begin(), parts.end(), [](const key_range& a, const key_range& b) { return a.start < b.start; });
+  std::string reached = whole.start;
+  for (const auto& part : parts) {
+    if (part.start > reached) return false;
+    if (part.end.empty() || (!whole.end.empty() && part.end >= whole.end)) return true;
+    reached = std::max(reached, part.end);
+  }
+  return false;
+}
+
 /// The shards that hold the keys of `shard` now that it does not serve any more, in the order of their ranges. None when it
 /// is itself among those that serve, or when there is a key that none of them has.
 inline std::vector<shard_name> successors_of(const shard_id& shard, const std::vector<shard_id>& serving) {
@@ -75,16 +87,13 @@ inline std::vector<shard_name> successors_of(const shard_id& shard, const std::v
     if (id.keyspace == shard.keyspace && other && other->overlaps(*range)) found.emplace_back(*other, id.shard);
   }
   std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first.start < b.first.start; });
+  std::vector<key_range> ranges;
   std::vector<shard_name> names;
-  std::string reached = range->start;
-  bool to_the_end = false;
   for (auto& [other, name] : found) {
-    if (!to_the_end && other.start > reached) return {};
-    to_the_end = to_the_end || other.end.empty();
-    reached = std::max(reached, other.end);
+    ranges.push_back(std::move(other));
     names.push_back(std::move(name));
   }
-  if (!to_the_end && (range->end.empty() || reached < range->end)) return {};
+  if (!cover_together(std::move(ranges), *range)) return {};
   return names;
 }
 

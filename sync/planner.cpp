@@ -60,6 +60,11 @@ bool goes_on_above(const planned_stream& stream, const std::string& lastpk) {
   return stream.table.resumable && saved == present;
 }
 
+// What the state says is written again as it is.
+void keep_cursors(planned_stream& stream, const saved_stream_state& state) {
+  for (const auto& [shard, entry] : state.shards) stream.ledger.cursors[shard] = cursor_of(entry);
+}
+
 // Plans one stream after the other and gathers the calls.
 class planner {
  public:
@@ -83,6 +88,7 @@ class planner {
   void warn_about_cursor(const configured_stream& configured);
   const saved_stream_state* saved(const stream_id& id) const;
   const std::vector<shard_name>& selected(const keyspace_name& keyspace) const;
+  bool serves(const keyspace_name& keyspace, const shard_name& shard) const;
 
   const plan_input& input_;
   sync_plan plan_;
@@ -96,6 +102,11 @@ class planner {
 const saved_stream_state* planner::saved(const stream_id& id) const {
   const auto found = input_.state.streams.find(id);
   return found == input_.state.streams.end() ? nullptr : &found->second;
+}
+
+bool planner::serves(const keyspace_name& keyspace, const shard_name& shard) const {
+  const auto found = input_.serving.find(keyspace);
+  return found != input_.serving.end() && std::find(found->second.begin(), found->second.end(), shard) != found->second.end();
 }
 
 const std::vector<shard_name>& planner::selected(const keyspace_name& keyspace) const {
@@ -211,8 +222,7 @@ void planner::plan_missing_table(planned_stream& stream, const configured_stream
 void planner::keep_saved_cursors(planned_stream& stream) {
   const auto* state = saved(stream.id);
   // What a full refresh left is no position to catch up from, and must not be given back as one.
-  if (state == nullptr || state->full_refresh) return;
-  for (const auto& [shard, entry] : state->shards) stream.ledger.cursors[shard] = cursor_of(entry);
+  if (state != nullptr && !state->full_refresh) keep_cursors(stream, *state);
 }
 
 void planner::plan_full_refresh(planned_stream& stream, const configured_stream& configured) {
@@ -224,27 +234,20 @@ void planner::plan_full_refresh(planned_stream& stream, const configured_stream&
   if (state != nullptr && !state->full_refresh)
     plan_.infos.push_back("Full refresh of " + configured.id.to_string() + " ignores the saved incremental state.");
   if (resumes) {
-    const auto keep = [&] {
-      for (const auto& [shard, entry] : state->shards) stream.ledger.cursors[shard] = cursor_of(entry);
-    };
     // Finished is finished, on whatever shards the rows are by now.
     if (state->full_refresh->done) {
       stream.ledger.full_refresh->done = true;
       stream.up_to_date = state->shards.size();
-      return keep();
+      return keep_cursors(stream, *state);
     }
     // Rows of a shard that was replaced were delivered: those that replace it would tell them again.
-    const auto found = input_.serving.find(configured.id.keyspace);
-    const auto serves = [&](const shard_name& shard) {
-      return found != input_.serving.end() && std::find(found->second.begin(), found->second.end(), shard) != found->second.end();
-    };
     const auto any_delivered = [&](const auto& condition) {
       return std::any_of(state->shards.begin(), state->shards.end(), [&](const auto& entry) {
         return !entry.second.cursor.position.empty() && condition(entry.first, entry.second.cursor.last_known_pk);
       });
     };
     const std::string table = configured.id.to_string();
-    if (any_delivered([&](const shard_name& shard, const std::string&) { return !serves(shard); }))
+    if (any_delivered([&](const shard_name& shard, const std::string&) { return !serves(configured.id.keyspace, shard); }))
       stream.problem = failure{error_code::shards_changed,
                                "The keyspace " + configured.id.keyspace.str() + " was resharded while " + table +
                                    " was being copied. The next sync starts the full refresh over.",
@@ -256,7 +259,7 @@ void planner::plan_full_refresh(planned_stream& stream, const configured_stream&
                                    " was changed while it was being copied. The next sync starts the full refresh over.",
                                {},
                                configured.id};
-    if (stream.problem) return keep();
+    if (stream.problem) return keep_cursors(stream, *state);
   }
   for (const auto& shard : selected(configured.id.keyspace)) {
     shard_cursor cursor;
@@ -406,8 +409,7 @@ bool planner::follow_old_shards(planned_stream& stream, const std::vector<shard_
     return entry.cursor.position.empty() ? entry.since : entry.cursor.position;
   };
   for (const auto& [shard, entry] : state.shards) {
-    if (serving != input_.serving.end() &&
-        std::find(serving->second.begin(), serving->second.end(), shard) != serving->second.end()) {
+    if (serves(stream.id.keyspace, shard)) {
       const auto& chosen = selected(stream.id.keyspace);
       if (std::find(chosen.begin(), chosen.end(), shard) == chosen.end())
         plan_.warnings.push_back("The shard " + shard.str() + " of the saved state of " + stream.id.to_string() +
@@ -431,26 +433,12 @@ bool planner::follow_old_shards(planned_stream& stream, const std::vector<shard_
   }
   if (old.empty()) return false;
   // Every key of the missing shards has to come from an old one.
+  std::vector<key_range> given;
+  for (const auto& parent : old) given.push_back(*key_range_of(parent));
   for (const auto& name : missing) {
     const auto range = key_range_of(name);
     if (!range) return false;
-    std::string reached = range->start;
-    bool complete = false;
-    for (bool moved = true; moved && !complete;) {
-      moved = false;
-      for (const auto& parent : old) {
-        const auto other = key_range_of(parent);
-        if (other->start <= reached && (other->end.empty() || other->end > reached)) {
-          if (other->end.empty() || (!range->end.empty() && other->end >= range->end)) {
-            complete = true;
-            break;
-          }
-          reached = other->end;
-          moved = true;
-        }
-      }
-    }
-    can_follow = can_follow && complete;
+    can_follow = can_follow && cover_together(given, *range);
   }
   if (!can_follow) {
     plan_.warnings.push_back("The keyspace " + stream.id.keyspace.str() + " was resharded before " +

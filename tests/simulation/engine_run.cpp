@@ -293,7 +293,7 @@ run_report engine_run::run() {
   const bool ended = report_.outcome.has_value();
   if (ended) {
     // Everything is said: the rest is for the actors to go.
-    while (machine_->scheduler.has_job()) machine_->run_one(chance_);
+    run_ready_actors();
     for (const auto& call : server_->calls())
       if (call->open() && !call->dropped())
         report_.violations.push_back("a call is still open after the end");
