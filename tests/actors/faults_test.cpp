@@ -154,16 +154,19 @@ struct scene {
   }
 };
 
+void check_ended_by_fault(const engine_result& ended, const std::string& message) {
+  CHECK_FALSE(ended.complete);
+  REQUIRE(ended.output_problem);
+  CHECK(ended.output_problem->code == error_code::internal);
+  CHECK(ended.output_problem->message == message);
+}
+
 }  // namespace
 
 TEST_CASE("a coordinator that dies ends the read, and it is said") {
   scene s;
   s.asked->listings = 0;
-  const auto ended = s.run();
-  CHECK_FALSE(ended.complete);
-  REQUIRE(ended.output_problem);
-  CHECK(ended.output_problem->code == error_code::internal);
-  CHECK(ended.output_problem->message == "The coordinator ended unexpectedly.");
+  check_ended_by_fault(s.run(), "The coordinator ended unexpectedly.");
 }
 
 TEST_CASE("a coordinator that dies takes its readers and the emitter along") {
@@ -209,8 +212,5 @@ TEST_CASE("a reader that dies fails its table, and the read ends in order") {
 TEST_CASE("an emitter that dies ends the read, and it is said") {
   scene s;
   s.out->throws = true;
-  const auto ended = s.run();
-  CHECK_FALSE(ended.complete);
-  REQUIRE(ended.output_problem);
-  CHECK(ended.output_problem->message == "The emitter ended unexpectedly.");
+  check_ended_by_fault(s.run(), "The emitter ended unexpectedly.");
 }

@@ -156,18 +156,28 @@ class Documents(unittest.TestCase):
             if path.is_dir() and is_ours(path) and not path.name.startswith(".") and any(path.iterdir()):
                 self.assertIn(f"`{path.name}/`", guide)
 
-    def test_documented_messages_are_those_of_the_code(self):
-        literals = []
-        for path in sources(("protocol", "clients", "sync", "actors", "cli")):
-            joined = re.sub(r'"\s*\n\s*"', "", path.read_text(encoding="utf-8"))
-            literals += [literal.replace('\\"', '"') for literal in re.findall(r'"((?:[^"\\\n]|\\.)*)"', joined)]
-        code = "\n".join(literals)
+    def documented_messages(self):
+        """The first column of each row of docs/troubleshooting.md that is a message."""
         rows = [line for line in text_of("docs/troubleshooting.md").splitlines() if line.startswith("| `")]
         self.assertGreater(len(rows), 50)
         for row in rows:
             message = re.match(r"\| (?:``(.+?)``|`([^`]+)`) \|", row)
             self.assertIsNotNone(message, row)
-            for piece in (message.group(1) or message.group(2)).split("…"):
+            yield message.group(1) or message.group(2)
+
+    @staticmethod
+    def product_sources(endings=(".cpp", ".hpp")):
+        """(path, text) of each, with string literals that go on in the next line in one."""
+        for path in sources(MAY_INCLUDE, endings):
+            yield path, re.sub(r'"\s*\n\s*"', "", path.read_text(encoding="utf-8"))
+
+    def test_documented_messages_are_those_of_the_code(self):
+        literals = []
+        for _, joined in self.product_sources():
+            literals += [literal.replace('\\"', '"') for literal in re.findall(r'"((?:[^"\\\n]|\\.)*)"', joined)]
+        code = "\n".join(literals)
+        for message in self.documented_messages():
+            for piece in message.split("…"):
                 # The quotes around a name stand in other literals than the words.
                 piece = piece.strip().strip('"').strip()
                 if len(piece) > 3:
@@ -194,16 +204,11 @@ class Documents(unittest.TestCase):
     )
 
     def test_messages_of_the_code_are_documented(self):
-        begins = []
-        for line in text_of("docs/troubleshooting.md").splitlines():
-            if line.startswith("| `"):
-                message = re.match(r"\| (?:``(.+?)``|`([^`]+)`) \|", line)
-                begins.append((message.group(1) or message.group(2)).partition("…")[0].replace('"', ""))
+        begins = [message.partition("…")[0].replace('"', "") for message in self.documented_messages()]
         told = re.compile(r"""(?:error_code::\w+,|log_level::warn\)?,|warnings\.push_back\(|\b(?:warn|unreachable|refused|tls|tls_fault)\((?:\w+,)?)
                               \s*(?:std::string\()?"((?:[^"\\]|\\.)*)\"""", re.VERBOSE)
         seen = 0
-        for path in sources(("protocol", "clients", "sync", "actors", "cli"), (".cpp",)):
-            joined = re.sub(r'"\s*\n\s*"', "", path.read_text(encoding="utf-8"))
+        for path, joined in self.product_sources((".cpp",)):
             for begin in told.findall(joined):
                 if self.PARTS.match(begin):
                     continue
