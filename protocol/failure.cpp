@@ -27,6 +27,7 @@ failure_class failure_class_of(error_code code) {
     case error_code::shards_changed:
     case error_code::copy_time_limit:
     case error_code::stream_stalled:
+    case error_code::stream_failed:
     case error_code::stream_broken:
     case error_code::query_failed:
     case error_code::interrupted:
@@ -79,6 +80,7 @@ const char* to_string(error_code code) {
     PSOURCE_NAME(response_too_large);
     PSOURCE_NAME(copy_time_limit);
     PSOURCE_NAME(stream_stalled);
+    PSOURCE_NAME(stream_failed);
     PSOURCE_NAME(stream_broken);
     PSOURCE_NAME(query_failed);
     PSOURCE_NAME(output_closed);

@@ -35,6 +35,7 @@ enum class error_code : std::uint8_t {
   response_too_large,      ///< One response exceeds the receive limit.
   copy_time_limit,         ///< The server ended a copy at its own time limit.
   stream_stalled,          ///< A stream brought nothing new for timeout_seconds.
+  stream_failed,           ///< The server ended a stream with an error that nobody knows; it may be one table's.
   stream_broken,           ///< The connection or the stream ended early.
   query_failed,            ///< A question over the MySQL port failed.
   output_closed,           ///< Nobody reads standard output any more (EPIPE).

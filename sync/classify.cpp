@@ -13,9 +13,11 @@ namespace {
 // Numbers of gRPC status codes (grpc.io, "Status codes").
 constexpr int status_ok = 0;
 constexpr int status_unknown = 2;
+constexpr int status_invalid_argument = 3;
 constexpr int status_deadline_exceeded = 4;
 constexpr int status_permission_denied = 7;
 constexpr int status_unimplemented = 12;
+constexpr int status_internal = 13;
 constexpr int status_unavailable = 14;
 constexpr int status_unauthenticated = 16;
 
@@ -114,10 +116,15 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
   }
   // The last one: Vitess 21 and older.
   if (has(text, {"has no fields defined", "cannot build a row streamer plan", "lastpk value was provided",
-                 "primary key values don't match length"})) {
+                 "primary key values don't match length", "invalid lastpk value for column"})) {
     return of_table(error_code::lastpk_refused, table_in(text, "lastpk for table ", {}),
                     "The server refuses to resume a copy on " + where + ": the primary key has changed.");
   }
+  if (has(text, {"partial row image encountered"}))
+    return make(error_code::row_image_incomplete,
+                "Changes on " + where +
+                    " leave out columns that Vitess needs (binlog_row_image=MINIMAL, on the server or in a session of it). Set "
+                    "binlog_row_image=FULL on the database.");
   if (has(text, {"failed to reload schema after DDL"}))
     return make(error_code::stream_broken, "The server was reloading the schema of " + where + " after a DDL.");
   if (has(text, {"cannot determine table columns for ", "unknown table ", "cannot use column names in vstream filter",
@@ -143,7 +150,11 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
   }
   if (end.status_code == status_unknown && has(text, {"Stream removed"}))
     return make(error_code::stream_broken, "The connection of " + where + " broke (" + shorten(text) + ").");
-  return make(error_code::stream_broken, "The stream of " + where + " ended with: " + shorten(text) + ".");
+  // Errors of vttablet; all other ends are the transport's, or the server's as a whole.
+  const bool of_server = end.status_code == status_unknown || end.status_code == status_invalid_argument ||
+                         end.status_code == status_internal;
+  return make(of_server && !has(text, {"throttled"}) ? error_code::stream_failed : error_code::stream_broken,
+              "The stream of " + where + " ended with: " + shorten(text) + ".");
 }
 
 failure classify_lookup_failure(failure why, const stream_id& table) {
@@ -171,11 +182,13 @@ failure classify_lookup_failure(failure why, const stream_id& table) {
 bool is_retryable(error_code code) {
   switch (code) {
     case error_code::host_unreachable:
+    case error_code::stream_failed:
     case error_code::stream_broken:
     case error_code::stream_stalled:
     case error_code::copy_time_limit:
     case error_code::response_malformed:
     case error_code::tablet_type_missing:
+    case error_code::schema_incompatible:  // a replica's schema cache lags behind a DDL for a moment
     case error_code::tls_failed:  // also a connection that is reset during the handshake
       return true;
     default:

@@ -513,7 +513,8 @@ void sync_schedule::failed(task_id id, failure why, std::vector<session_table> t
         rest.push_back(std::move(table));
       }
     }
-    const bool of_one_table = why.code == error_code::schema_incompatible || why.code == error_code::table_missing ||
+    const bool of_one_table = why.code == error_code::schema_incompatible || why.code == error_code::stream_failed ||
+                              why.code == error_code::table_missing ||
                               why.code == error_code::row_image_incomplete ||
                               why.code == error_code::response_malformed ||
                               why.code == error_code::response_too_large;

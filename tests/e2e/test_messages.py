@@ -283,13 +283,25 @@ class FinalMessages(FaultTest):
             with self.subTest(text=text):
                 fault = {"do": "status", "code": "UNKNOWN", "message": text, "phase": "binlog", "shard": "-80", "on_signal": True}
                 branch = self.faulty([fault], ["commerce:2"], rows=60)
-                connector = self.connector(branch.config(invalid_cdc_cursor_position_behavior="Re-sync data"))
+                connector = self.connector(branch.config(invalid_cdc_cursor_position_behavior="Re-sync data", max_retries=0))
                 configured = configure(connector.catalog)
                 first = connector.read(configured)
                 self.arm(branch, "status")
                 second = connector.read(configured, first.state_file())
                 warnings = [log for log in second.logs if log.startswith("WARN")]
                 self.assertTrue(any("copied again; rows deleted meanwhile stay" in w for w in warnings), second.explain())
+
+    def test_columns_that_do_not_match_for_a_moment_are_no_lost_position(self):
+        text = "cannot determine table columns for sbtest1: event has []"
+        fault = {"do": "status", "code": "UNKNOWN", "message": text, "phase": "binlog", "shard": "-80", "on_signal": True}
+        branch = self.faulty([fault], ["commerce:2"], rows=60)
+        connector = self.connector(branch.config(invalid_cdc_cursor_position_behavior="Re-sync data"))
+        configured = configure(connector.catalog)
+        first = connector.read(configured)
+        self.arm(branch, "status")
+        second = connector.read(configured, first.state_file())
+        self.assertTrue(any("Trying again" in log for log in second.logs), second.explain())
+        self.assertFalse(any("copied again" in log for log in second.logs), second.explain())
 
 
 if __name__ == "__main__":

@@ -55,6 +55,9 @@ TEST_CASE("each text of a server becomes the right failure") {
        ""},
       {2, "rpc error: code = Unknown desc = primary key values don't match length: [INT64(7)] vs [0 1]", error_code::lastpk_refused,
        ""},
+      {3, "invalid lastpk value for column id: declared type INT64 does not match VARCHAR", error_code::lastpk_refused, ""},
+      {13, "stream (at source tablet) error @ x: partial row image encountered: ensure binlog_row_image is set to 'full'",
+       error_code::row_image_incomplete, ""},
       {2, "cannot determine table columns for t1: event has [], schema has []", error_code::schema_incompatible, "t1"},
       {2, "Query was empty (errno 1065): failed to build table replication plan for table t",
        error_code::schema_incompatible, "t"},
@@ -72,7 +75,10 @@ TEST_CASE("each text of a server becomes the right failure") {
       {13, "vstreamer has been fully throttled", error_code::stream_broken, ""},
       {1, "timed out while waiting for skew to reduce", error_code::stream_broken, ""},
       {0, "", error_code::stream_broken, ""},
-      {2, "something that no one has seen yet", error_code::stream_broken, ""},
+      {2, "something that no one has seen yet", error_code::stream_failed, ""},
+      {13, "something that no one has seen yet", error_code::stream_failed, ""},
+      {10, "something that no one has seen yet", error_code::stream_broken, ""},
+      {2, "Stream removed", error_code::stream_broken, ""},
   };
   for (const auto& c : cases) {
     const failure what = classify_stream_end({c.status, c.text, false}, place);
@@ -110,6 +116,7 @@ TEST_CASE("what the user has to change is not tried again, what may pass is") {
   CHECK_FALSE(is_retryable(error_code::table_missing));
   CHECK(is_retryable(error_code::stream_broken));
   CHECK(is_retryable(error_code::copy_time_limit));
+  CHECK(is_retryable(error_code::schema_incompatible));
 }
 
 TEST_CASE("a look-up of incomplete rows is tried again unless it would end the same way") {

@@ -372,6 +372,25 @@ TEST_CASE("an error of one table that names none is narrowed down by halving the
   CHECK(incomplete == std::set<stream_index>{3});
 }
 
+TEST_CASE("an error of the server that nobody knows halves the call until the tables that it concerns are alone") {
+  auto plan = plan_of(4, {spec_of(stream_kind::catch_up, "-", {0, 1, 2, 3})});
+  sync_schedule schedule(plan, {});
+  const failure why{error_code::stream_failed, "unheard of.", "", std::nullopt};
+  std::size_t failed = 0;
+  for (auto tasks = schedule.start(); !tasks.empty(); tasks = schedule.start())
+    for (const auto& task : tasks) {
+      const auto& tables = task.spec.tables;
+      const bool concerned = std::any_of(tables.begin(), tables.end(), [](const auto& table) { return table.stream == 2; });
+      failed += concerned ? 1 : 0;
+      if (concerned)
+        schedule.failed(task.id, why, tables);
+      else
+        schedule.finished(task.id, tables);
+    }
+  CHECK(failed == 3);
+  CHECK(verdicts(schedule) == "0+ 1+ 2- 3+ ");
+}
+
 TEST_CASE("an error of the whole stream fails all its tables, each told once") {
   auto plan = plan_of(2, {spec_of(stream_kind::catch_up, "-80", {0, 1}), spec_of(stream_kind::catch_up, "80-", {0, 1})});
   sync_schedule schedule(plan, {});
