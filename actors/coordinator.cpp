@@ -25,8 +25,7 @@ void coordinator_state::begin(sync_plan& plan) {
     stream.ledger = planned.ledger;
     stream.incremental = planned.mode == sync_mode::incremental;
     if (planned.copies > 0) stream.row_estimate = planned.row_estimate;
-    // After a LEGACY state, and where rows are about to be delivered of which no state would tell.
-    stream.state_first = stream.incremental && (plan.states_first || planned.copies > 0);
+    stream.state_first = stream.incremental && plan.states_first;
     streams.push_back(std::move(stream));
   }
   parts.counters->tables = plan.streams.size();

@@ -73,6 +73,7 @@ void emitter_state::take_batch(batch_ptr filled, returned_batches_ptr returned, 
     log(log_level::warn, warning);
   }
   for (const auto& count : filled->counts) {
+    if (ledger->begin_records(count.stream) && !broken) write_state(count.stream);
     tell_running(count.stream);
     counters->records.fetch_add(count.records, std::memory_order_relaxed);
   }

@@ -252,21 +252,18 @@ void stream_reader_state::take_positions(const shard_name& shard, const result<s
                         "The binary logs that the saved position of " + where + " needs were purged.",
                         "gtid_purged: " + positions->purged.to_position(),
                         std::nullopt};
-      // Replicas may keep their binary logs for longer: there it counts once no tablet could be found.
-      if (spec.tablet != tablet_type::primary) {
-        suspicion = why;
-        return;
-      }
-      attempt_failed(why);
+      // Replicas may keep their binary logs for longer.
+      fail_or_suspect(why);
       return;
     }
-    if (spec.tablet == tablet_type::primary && !positions->executed.contains(*saved)) {
-      attempt_failed({error_code::position_foreign,
-                      "The server of " + where +
-                          " has not executed all of the saved position: it belongs to another database, or was lost in "
-                          "a failover.",
-                      "gtid_executed: " + positions->executed.to_position(),
-                      std::nullopt});
+    if (spec.tablet == tablet_type::primary ? !positions->executed.contains(*saved)
+                                            : !saved->may_come_from(positions->executed)) {
+      fail_or_suspect({error_code::position_foreign,
+                       "The server of " + where +
+                           " has not executed all of the saved position: it belongs to another database, or was lost in "
+                           "a failover.",
+                       "gtid_executed: " + positions->executed.to_position(),
+                       std::nullopt});
       return;
     }
     // An old shard has no stop: what ends its stream is the journal of the reshard. If the position holds everything
@@ -280,6 +277,14 @@ void stream_reader_state::take_positions(const shard_name& shard, const result<s
       return;
     }
   }
+}
+
+// What the primary says holds for replicas once no tablet could be found.
+void stream_reader_state::fail_or_suspect(const failure& why) {
+  if (session->spec().tablet == tablet_type::primary)
+    attempt_failed(why);
+  else
+    suspicion = why;
 }
 
 void stream_reader_state::end_attempt(const stream_end& end) {
@@ -319,9 +324,11 @@ void stream_reader_state::attempt_failed(const failure& why) {
   }
   if (failures > settings.max_retries) {
     failure told = why;
-    told.message += " Given up after " + std::to_string(failures) +
-                    (failures == 1 ? " attempt" : " attempts in a row") +
-                    " without progress; the next sync goes on from the last state.";
+    // Events that do not match the schema are the same for the next sync.
+    if (why.code != error_code::schema_incompatible)
+      told.message += " Given up after " + std::to_string(failures) +
+                      (failures == 1 ? " attempt" : " attempts in a row") +
+                      " without progress; the next sync goes on from the last state.";
     give_up(told);
     return;
   }

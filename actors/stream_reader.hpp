@@ -132,6 +132,7 @@ struct stream_reader_state {
   void look_up();
   bool is_suspect(std::chrono::steady_clock::time_point time) const;
   void suspect();
+  void fail_or_suspect(const failure& why);
   bool in_flight_at_most(std::size_t count);
   bool have_buffer();
   void drop_call();

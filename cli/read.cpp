@@ -139,9 +139,19 @@ result<prepared> prepare(inputs in, const command_options& options, const redact
   }
   // After the peek: what is copied from here on is not older than the stop positions.
   auto now = server_clock_micros(**session);
+  if (!now) {
+    // The session was idle meanwhile, for longer than some proxies allow.
+    session = mysql_session::connect(connection);
+    if (!session) return fail(std::move(session.error()));
+    now = server_clock_micros(**session);
+  }
   if (!now) return fail(std::move(now.error()));
   input.peek_seconds = *now / 1'000'000;
   ready.clock = std::make_shared<server_clock>(*now);
+  for (const auto& shard : shards_to_ask(input)) {
+    // Who cannot answer proves nothing.
+    if (auto told = ask_server_positions(**session, shard, tablet_type::primary)) input.primaries[shard] = std::move(*told);
+  }
   return ready;
 }
 
@@ -191,6 +201,7 @@ int run_read(const command_options& options) {
   // What the plan took over is not kept twice: states of many shards are large.
   ready->input.state = {};
   ready->input.stops.clear();
+  ready->input.primaries.clear();
   const auto input = std::make_shared<const plan_input>(std::move(ready->input));
 
   engine_result ended;

@@ -17,16 +17,6 @@ result<T> ending() {
   return fail(error_code::interrupted, "The read is ending.");
 }
 
-result<server_positions> positions_of(mysql_session& session, const shard_id& shard, tablet_type tablet) {
-  auto told = shard_positions(session, shard, tablet);
-  if (!told) return fail(std::move(told.error()));
-  auto purged = gtid_set::parse_position(told->purged);
-  if (!purged) return fail(std::move(purged.error()));
-  auto executed = gtid_set::parse_position(told->executed);
-  if (!executed) return fail(std::move(executed.error()));
-  return server_positions{std::move(*purged), std::move(*executed)};
-}
-
 result<looked_up_rows> rows_of(mysql_session& session, const row_lookup& lookup) {
   auto sql = lookup_query(lookup);
   if (!sql) return fail(std::move(sql.error()));
@@ -65,6 +55,16 @@ bool may_be_replaced(const failure& why) {
 }
 
 }  // namespace
+
+result<server_positions> ask_server_positions(mysql_port& session, const shard_id& shard, tablet_type tablet) {
+  auto told = shard_positions(session, shard, tablet);
+  if (!told) return fail(std::move(told.error()));
+  auto purged = gtid_set::parse_position(told->purged);
+  if (!purged) return fail(std::move(purged.error()));
+  auto executed = gtid_set::parse_position(told->executed);
+  if (!executed) return fail(std::move(executed.error()));
+  return server_positions{std::move(*purged), std::move(*executed)};
+}
 
 question_worker::question_worker(connection_settings settings, mysql_limits limits, peeker peek)
     : settings_(std::move(settings)), limits_(limits), peek_(std::move(peek)), thread_([this] { run(); }) {}
@@ -185,7 +185,7 @@ void question_worker::ask_positions(const shard_id& shard, tablet_type tablet,
       answer(ending<server_positions>());
       return;
     }
-    answer(retried<server_positions>([&](mysql_session& s) { return positions_of(s, shard, tablet); }));
+    answer(retried<server_positions>([&](mysql_session& s) { return ask_server_positions(s, shard, tablet); }));
   });
 }
 

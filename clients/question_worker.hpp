@@ -15,6 +15,10 @@
 
 namespace psource {
 
+/// What a tablet of the shard says of its binary log; blocking. Errors: those of shard_positions() (discovery.hpp), and
+/// response_malformed for an answer that is no GTID set.
+result<server_positions> ask_server_positions(mysql_port& session, const shard_id& shard, tablet_type tablet);
+
 class question_worker final : public branch_questions {
  public:
   /// Peeks at the present positions of shards; blocking, and no longer than a moment once `given_up` says true.

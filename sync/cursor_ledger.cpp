@@ -15,10 +15,24 @@ cursor_ledger::cursor_ledger(std::vector<ledger_stream> streams, checkpoint_poli
     stream_book book;
     book.id = std::move(stream.id);
     book.cursors = std::move(stream.cursors);
+    book.beginnings = std::move(stream.beginnings);
     book.full_refresh = stream.full_refresh;
     book.last_state = now;
     books_.push_back(std::move(book));
   }
+}
+
+bool cursor_ledger::begin_records(stream_index stream) {
+  stream_book& book = books_[stream];
+  if (book.beginnings.empty()) return false;
+  for (auto& [shard, since] : book.beginnings) {
+    const auto cursor = book.cursors.find(shard);
+    // A reshard may have taken the shard away, and its copy may have told where it stands.
+    if (cursor == book.cursors.end() || !cursor->second.position.empty() || !cursor->second.since.empty()) continue;
+    cursor->second.since = std::move(since);
+  }
+  book.beginnings.clear();
+  return true;
 }
 
 void cursor_ledger::book(const batch& written) {

@@ -28,6 +28,8 @@ struct ledger_stream {
   std::map<shard_name, shard_cursor> cursors;
   /// Marks the states of a full refresh.
   std::optional<full_refresh_mark> full_refresh;
+  /// The `since` of shards whose copies have not begun, from the table's first record on (docs/state.md, "When").
+  std::map<shard_name, std::string> beginnings = {};
 };
 
 /// The checkpoint intervals: with records, and for a position that moves without any.
@@ -39,6 +41,10 @@ struct checkpoint_policy {
 class cursor_ledger {
  public:
   cursor_ledger(std::vector<ledger_stream> streams, checkpoint_policy policy, steady_time now);
+
+  /// The first records of a stream are about to be written. True once, where copies are among what it reads: a state has to
+  /// be written before them, as it tells from where on changes must be delivered should those copies be broken off.
+  bool begin_records(stream_index stream);
 
   /// Books a batch whose lines are about to be written before anything that is asked of the ledger later.
   void book(const batch& written);
@@ -74,6 +80,7 @@ class cursor_ledger {
   struct stream_book {
     stream_id id;
     std::map<shard_name, shard_cursor> cursors;
+    std::map<shard_name, std::string> beginnings;
     std::map<shard_name, shard_book> encoded;
     std::optional<full_refresh_mark> full_refresh;
     std::uint64_t records = 0;

@@ -82,6 +82,7 @@ class planner {
   bool follow_old_shards(planned_stream& stream, const std::vector<shard_name>& missing);
   void lose_position(planned_stream& stream, const shard_name& shard, shard_cursor cursor, error_code code,
                      const std::string& why);
+  bool is_foreign(const shard_id& shard, const gtid_set& position) const;
   void check_since(const planned_stream& stream, const shard_name& shard, shard_cursor& cursor);
   void add_copy(planned_stream& stream, stream_kind kind, const shard_name& shard, const shard_cursor& cursor);
   void add_catch_up(planned_stream& stream, const shard_name& shard, const shard_cursor& cursor);
@@ -345,8 +346,7 @@ void planner::plan_shard(planned_stream& stream, const shard_name& shard, const 
     lose_position(stream, shard, cursor, error_code::position_foreign, "it cannot be understood");
     return;
   }
-  // On replicas a position may be ahead of this tablet's without being foreign: they lag.
-  if (stop != input_.stops.end() && input_.config.tablets == tablet_type::primary && !stop->second.contains(*position)) {
+  if (is_foreign({stream.id.keyspace, shard}, *position)) {
     lose_position(stream, shard, cursor, error_code::position_foreign,
                   "the server has not executed all of it: it belongs to another database, or was lost in a failover");
     return;
@@ -363,18 +363,29 @@ void planner::plan_shard(planned_stream& stream, const shard_name& shard, const 
   add_catch_up(stream, shard, cursor);
 }
 
-// A copy that was broken off has delivered rows; where it began has to be a position of this server.
+// The shard's servers have not executed all of it. A replica may merely lag behind: there the primary's word counts.
+bool planner::is_foreign(const shard_id& shard, const gtid_set& position) const {
+  const auto stop = input_.stops.find(shard);
+  if (stop == input_.stops.end() || stop->second.contains(position)) return false;
+  if (input_.config.tablets == tablet_type::primary) return true;
+  const auto primary = input_.primaries.find(shard);
+  return primary != input_.primaries.end() && !position.may_come_from(primary->second.executed);
+}
+
+// A copy that was broken off has delivered rows; where it began has to be a position of this server, its binary log still there.
 void planner::check_since(const planned_stream& stream, const shard_name& shard, shard_cursor& cursor) {
   if (cursor.since.empty()) return;
+  const shard_id id{stream.id.keyspace, shard};
   const auto since = gtid_set::parse_position(cursor.since);
-  const auto stop = input_.stops.find({stream.id.keyspace, shard});
-  if (since && (stop == input_.stops.end() || input_.config.tablets != tablet_type::primary ||
-                stop->second.contains(*since)))
-    return;
+  // Replicas may keep their binary logs for longer.
+  const auto primary = input_.config.tablets == tablet_type::primary ? input_.primaries.find(id) : input_.primaries.end();
+  const bool purged = since && primary != input_.primaries.end() && !since->contains(primary->second.purged);
+  if (since && !purged && !is_foreign(id, *since)) return;
   cursor.since.clear();
   plan_.warnings.push_back("The copy of " + stream.id.to_string() + " on shard " + shard.str() +
-                           " starts over, and the server does not know the position at which it began first. Rows that "
-                           "were delivered then and are deleted by now stay in the destination.");
+                           (purged ? " starts over, and the binary logs since it began first were purged."
+                                   : " starts over, and the server does not know the position at which it began first.") +
+                           " Rows that were delivered then and are deleted by now stay in the destination.");
 }
 
 void planner::lose_position(planned_stream& stream, const shard_name& shard, shard_cursor cursor, error_code code,
@@ -493,9 +504,9 @@ void planner::add_copy(planned_stream& stream, stream_kind kind, const shard_nam
     spec.stops[shard] = stop->second;
     // Should this copy be broken off: its rows will be newer than the peek.
     if (kind == stream_kind::copy && cursor.lastpk.empty() && cursor.since.empty())
-      table.cursors[shard].since = stop->second.to_position();
+      table.cursors[shard].since = stream.ledger.beginnings[shard] = stop->second.to_position();
   }
-  stream.ledger.cursors[shard] = table.cursors[shard];
+  stream.ledger.cursors[shard] = cursor;
   spec.tables.push_back(std::move(table));
   ++(cursor.lastpk.empty() ? stream.copies : stream.resumes);
   copies_[{stream.id.keyspace, shard}].push_back(std::move(spec));
@@ -550,6 +561,23 @@ void join_catch_ups(sync_plan& plan, const std::set<stream_index>& streams) {
 }
 
 }  // namespace
+
+std::vector<shard_id> shards_to_ask(const plan_input& input) {
+  std::set<shard_id> shards;
+  for (const auto& [id, state] : input.state.streams) {
+    if (state.full_refresh) continue;
+    for (const auto& [name, saved] : state.shards) {
+      const auto stop = input.stops.find({id.keyspace, name});
+      if (stop == input.stops.end()) continue;
+      const bool lagging = input.config.tablets != tablet_type::primary;
+      const auto position = gtid_set::parse_position(saved.cursor.position.empty() ? saved.since : saved.cursor.position);
+      // A half copy may have to start over.
+      const bool has_beginning = !saved.since.empty() || !saved.cursor.last_known_pk.empty();
+      if (position && (lagging ? !stop->second.contains(*position) : has_beginning)) shards.insert(stop->first);
+    }
+  }
+  return {shards.begin(), shards.end()};
+}
 
 result<sync_plan> make_plan(const plan_input& input) { return planner(input).run(); }
 

@@ -16,6 +16,7 @@
 #include "protocol/airbyte/state_input.hpp"
 #include "protocol/vitess/columns.hpp"
 #include "protocol/vitess/gtid_set.hpp"
+#include "sync/branch_questions.hpp"
 #include "sync/cursor_ledger.hpp"
 #include "sync/stream_session.hpp"
 
@@ -33,6 +34,8 @@ struct plan_input {
   std::map<stream_id, table_definition> tables;
   /// Each selected serving shard's position, peeked at before.
   std::map<shard_id, gtid_set> stops;
+  /// What the primaries of the shards_to_ask() say of their binary logs; those that did not answer are not there.
+  std::map<shard_id, server_positions> primaries;
   /// Seconds since 1970 on the server when the peek was done.
   std::int64_t peek_seconds = 0;
 };
@@ -66,6 +69,10 @@ struct sync_plan {
   std::vector<std::string> infos;
   std::vector<std::string> warnings;
 };
+
+/// Shards whose saved positions the stops alone cannot judge, once they are peeked at: a replica may lag behind a position that
+/// was read before; and where a copy was broken off, the binary logs since its beginning may be gone.
+std::vector<shard_id> shards_to_ask(const plan_input& input);
 
 /// Makes the plan. Errors are those that end the whole read: nothing left to read (config_error), no serving shard.
 /// What concerns one stream is in planned_stream::problem.

@@ -5,6 +5,7 @@
 #include <map>
 #include <utility>
 
+#include "protocol/vitess/cursor.hpp"
 #include "protocol/vitess/ddl.hpp"
 #include "sync/key_range.hpp"
 #include "sync/test_faults.hpp"
@@ -728,8 +729,10 @@ result<bool> stream_session::take_boundary(batch& out) {
       const table_progress* entry = now->find(spec_.tables.front().shape->id.table);
       shard.copied = entry == nullptr;
       shard.lastpks.clear();
-      if (entry != nullptr && !entry->lastpk.empty())
+      if (entry != nullptr && !entry->lastpk.empty()) {
+        if (auto same = check_key(shard, entry->lastpk); !same) return fail(std::move(same.error()));
         shard.lastpks[spec_.tables.front().shape->id.table] = entry->lastpk;
+      }
       settle_cursors(shard, shard.copied);
     }
   }
@@ -740,6 +743,18 @@ result<bool> stream_session::take_boundary(batch& out) {
     return at_stop();
   }
   return std::all_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard.copied; });
+}
+
+// A copy that went on above a key of other columns, or in another order, has left rows out.
+result<void> stream_session::check_key(const shard_slots& shard, const std::string& told) const {
+  const session_table& table = spec_.tables.front();
+  const std::string& known = table.cursors.at(shard.shard).lastpk;
+  if (!table.resumable || known.empty() || are_of_same_columns(known, told)) return {};
+  return fail(failure{error_code::lastpk_refused,
+                      "The primary key of " + table.shape->id.to_string() + " has changed in the middle of its copy on shard " +
+                          shard.shard.str() + ".",
+                      {},
+                      table.shape->id});
 }
 
 // Old shards are written to after their journals, by the workflow that leads back: such changes are none of ours.

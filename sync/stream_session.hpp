@@ -230,6 +230,7 @@ class stream_session {
   result<void> gather_lookup();
   void warn_of_lost_rows(const raw_event& event, batch& out);
   result<bool> take_boundary(batch& out);
+  result<void> check_key(const shard_slots& shard, const std::string& told) const;
   result<void> check_old_shard() const;
   result<void> check_left_out(const vgtid& position) const;
   result<void> take_positions(const vgtid& position);

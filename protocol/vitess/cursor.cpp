@@ -1,6 +1,7 @@
 // Codec of the saved cursor. Written by hand, so that the bytes of last_known_pk pass through untouched.
 #include "protocol/vitess/cursor.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 
@@ -24,6 +25,26 @@ void append_field(std::string& out, int number, std::string_view bytes) {
   for (; size >= 0x80; size >>= 7) out.push_back(static_cast<char>(size | 0x80));
   out.push_back(static_cast<char>(size));
   out.append(bytes);
+}
+
+// The bytes of a last key before its row: they are the same for all keys of a copy.
+std::string_view fields_of(std::string_view key) {
+  constexpr char fields_tag = 1 << 3 | 2;
+  std::size_t at = 0;
+  while (at < key.size() && key[at] == fields_tag) {
+    std::uint64_t size = 0;
+    std::size_t next = at + 1;
+    for (unsigned shift = 0;; shift += 7, ++next) {
+      if (next >= key.size() || shift > 28) return key.substr(0, at);
+      const auto byte = static_cast<unsigned char>(key[next]);
+      size |= static_cast<std::uint64_t>(byte & 0x7F) << shift;
+      if (byte < 0x80) break;
+    }
+    ++next;
+    if (size > key.size() - next) break;
+    at = next + static_cast<std::size_t>(size);
+  }
+  return key.substr(0, at);
 }
 
 }  // namespace
@@ -53,7 +74,7 @@ result<table_cursor> table_cursor::decode_base64(std::string_view text) {
   cursor.position = message.position();
   if (message.has_last_known_pk()) {
     if (const char* fault = fault_of_last_key(message.last_known_pk()))
-      return fail(error_code::state_invalid, std::string("The last_known_pk of a saved cursor ") + fault +
+      return fail(error_code::lastpk_refused, std::string("The last_known_pk of a saved cursor ") + fault +
                                                  ". The copy of this table cannot be resumed from it.");
     cursor.last_known_pk = message.last_known_pk().SerializeAsString();
   }
@@ -66,6 +87,20 @@ std::vector<std::string> last_key_columns(std::string_view last_known_pk) {
   if (!key.ParseFromArray(last_known_pk.data(), static_cast<int>(last_known_pk.size()))) return names;
   for (auto& field : *key.mutable_fields()) names.push_back(std::move(*field.mutable_name()));
   return names;
+}
+
+bool are_of_same_columns(std::string_view a, std::string_view b) {
+  const std::string_view fields = fields_of(a);
+  if (fields == fields_of(b)) return true;
+  query::QueryResult one;
+  query::QueryResult other;
+  if (!one.ParseFromArray(a.data(), static_cast<int>(a.size())) || !other.ParseFromArray(b.data(), static_cast<int>(b.size())))
+    return false;
+  return std::equal(one.fields().begin(), one.fields().end(), other.fields().begin(), other.fields().end(),
+                    [](const query::Field& x, const query::Field& y) {
+                      return x.name() == y.name() && x.type() == y.type() &&
+                             (x.charset() == y.charset() || x.charset() == 0 || y.charset() == 0);
+                    });
 }
 
 }  // namespace psource

@@ -24,9 +24,8 @@ struct table_cursor {
   /// nothing in it.
   std::string encode_base64() const;
 
-  /// The inverse. Errors (code state_invalid): text that is no base64 or no TableCursor, and a last_known_pk
-  /// without fields, with other than one row, or whose row does not fit its fields (a server crashes on such
-  /// keys).
+  /// The inverse. Errors: text that is no base64 or no TableCursor (code state_invalid), and a last_known_pk without fields,
+  /// with other than one row, or whose row does not fit its fields (lastpk_refused; a server crashes on such keys).
   static result<table_cursor> decode_base64(std::string_view text);
 
   friend bool operator==(const table_cursor& a, const table_cursor& b) {
@@ -38,5 +37,9 @@ struct table_cursor {
 
 /// The columns of a last_known_pk, in its order; none when it is no serialized query.QueryResult.
 std::vector<std::string> last_key_columns(std::string_view last_known_pk);
+
+/// Whether two of them are keys of the same columns: names, types and, where both tell them, collations. A server that goes on
+/// above a key takes its values by their places and compares them as the columns of now do.
+bool are_of_same_columns(std::string_view a, std::string_view b);
 
 }  // namespace psource

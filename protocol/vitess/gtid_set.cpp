@@ -324,6 +324,14 @@ gtid_set gtid_set::common_with(const gtid_set& other) const {
   return common;
 }
 
+bool gtid_set::may_come_from(const gtid_set& primary) const {
+  if (empty() || flavor_ != gtid_flavor::mysql56 || primary.flavor_ != flavor_) return primary.contains(*this);
+  gtid_set known;
+  for (const auto& mine : sources_)
+    if (primary.find(mine) != nullptr) known.sources_.push_back(mine);
+  return !known.empty() && primary.contains(known);
+}
+
 std::string gtid_set::to_position() const {
   if (empty()) return {};
   std::string out;

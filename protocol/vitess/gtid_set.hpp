@@ -47,6 +47,11 @@ class gtid_set {
   /// each common domain; FilePos: the smaller of the two.
   gtid_set common_with(const gtid_set& other) const;
 
+  /// Whether a tablet of the shard whose primary has executed `primary` can have told this position. False when they have no
+  /// server in common, and when the primary lacks a GTID of a server that it knows. GTIDs of servers that the primary does not
+  /// know may have been made on a replica. Of other flavors than MySQL56: whether `primary` contains this set.
+  bool may_come_from(const gtid_set& primary) const;
+
   /// Canonical position: UUIDs and intervals sorted and merged, lower case; "" for the empty set.
   /// parse_position() of it gives an equal set.
   std::string to_position() const;

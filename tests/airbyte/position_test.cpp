@@ -9,6 +9,7 @@
 #include "protocol/base64.hpp"
 #include "protocol/vitess/cursor.hpp"
 #include "protocol/vitess/gtid_set.hpp"
+#include "query.pb.h"
 
 using namespace psource;
 
@@ -71,6 +72,24 @@ TEST_CASE("positions are printed in one canonical form") {
     CHECK(set.empty() == row.canonical.empty());
     CHECK(set_of(set.to_position()) == set);
   }
+}
+
+TEST_CASE("a position of a replica is judged by what its primary has executed") {
+  const auto may_come = [](const std::string& position, const std::string& primary) {
+    return set_of(position).may_come_from(set_of(primary));
+  };
+  CHECK(may_come(a + ":1-5", a + ":1-5"));
+  CHECK(may_come(a + ":1-5", a + ":1-9," + b + ":1"));
+  // Of a server that the primary does not know: made on a replica.
+  CHECK(may_come(a + ":1-5," + b + ":1-2", a + ":1-5"));
+  CHECK_FALSE(may_come(a + ":1-6", a + ":1-5"));
+  CHECK_FALSE(may_come(a + ":1-6," + b + ":1-2", a + ":1-5"));
+  CHECK_FALSE(may_come(b + ":1-2", a + ":1-5"));
+  CHECK_FALSE(may_come(a + ":1", ""));
+  CHECK(may_come("", a + ":1"));
+  CHECK(may_come("MariaDB/0-1-5", "MariaDB/0-2-6"));
+  CHECK_FALSE(may_come("MariaDB/0-1-7", "MariaDB/0-2-6"));
+  CHECK_FALSE(may_come("MariaDB/0-1-5", a + ":1-5"));
 }
 
 TEST_CASE("texts that are no position are refused with a sentence") {
@@ -316,6 +335,30 @@ TEST_CASE("a long position is encoded with a length of several bytes") {
   CHECK(table_cursor::decode_base64(cursor.encode_base64()).value() == cursor);
 }
 
+TEST_CASE("last keys are of the same columns when their names, types and known collations are") {
+  using query::Type;
+  const auto key = [](const std::string& name, Type type, std::uint32_t collation, const std::string& value) {
+    query::QueryResult result;
+    auto* field = result.add_fields();
+    field->set_name(name);
+    field->set_type(type);
+    field->set_charset(collation);
+    result.add_rows()->add_lengths(static_cast<std::int64_t>(value.size()));
+    result.mutable_rows(0)->set_values(value);
+    return result.SerializeAsString();
+  };
+  const std::string seven = key("id", query::VARCHAR, 45, "7");
+  CHECK(are_of_same_columns(seven, key("id", query::VARCHAR, 45, "8")));
+  // A server that does not tell collations yet.
+  CHECK(are_of_same_columns(seven, key("id", query::VARCHAR, 0, "8")));
+  CHECK_FALSE(are_of_same_columns(seven, key("id", query::VARCHAR, 255, "8")));
+  CHECK_FALSE(are_of_same_columns(seven, key("id", query::INT64, 45, "8")));
+  CHECK_FALSE(are_of_same_columns(seven, key("other_id", query::VARCHAR, 45, "8")));
+  CHECK_FALSE(are_of_same_columns(seven, "\x0a"));
+  CHECK_FALSE(are_of_same_columns(seven, "\x0a\xff\xff\xff\xff\xff\xff"));
+  CHECK_FALSE(are_of_same_columns(seven, ""));
+}
+
 TEST_CASE("unusable cursors are refused") {
   struct row {
     const char* what;
@@ -337,7 +380,7 @@ TEST_CASE("unusable cursors are refused") {
     const table_cursor cursor{shard_name("-"), keyspace_name("ks"), "MySQL56/" + a + ":1", row.last_known_pk};
     const auto decoded = table_cursor::decode_base64(cursor.encode_base64());
     REQUIRE_FALSE(decoded.has_value());
-    CHECK(decoded.error().code == error_code::state_invalid);
+    CHECK(decoded.error().code == error_code::lastpk_refused);
     CHECK(decoded.error().message.find(row.what) != std::string::npos);
   }
   for (const char* text : {"not base64!", "AAAA", "CgMtOA==", "/////w=="}) {

@@ -1,8 +1,10 @@
 """Servers that change under the reader: failovers, restarts, purged binary logs."""
+import json
+import signal
 import unittest
 
 from tests.e2e.faults import FaultTest
-from tests.e2e.harness import configure, cursors_of
+from tests.e2e.harness import configure, cursors_of, difference, fold, record_stream, sbtest_truth, state_stream
 
 REFRESH = "Refresh and remove records"
 
@@ -46,6 +48,48 @@ class PurgedLogs(FaultTest):
         transcripts = [again]
         self.read_until_quiet(healing, configured, again.state_file(), transcripts)
         self.assert_truth(transcripts, branch)
+
+    def test_a_first_read_that_was_killed_is_made_good_after_the_logs_were_purged(self):
+        """Whose rows were told gets a warning, as deletions may be missing; tables that were not begun lose nothing."""
+        branch = self.faulty([{"do": "purge", "on_signal": True}], ["commerce:1"], tables=3, rows=20_000)
+        connector = self.connector(branch.config(max_streams=1))
+        configured = configure(connector.catalog)
+        with connector.start_read(configured) as process:
+            while b'"type":"RECORD"' not in process.line():
+                pass
+            process.signal(signal.SIGKILL)
+            killed = process.transcript(cut=True)
+        begun = {record_stream(r) for r in killed.records}
+        self.assertEqual(1, len(begun))
+        self.assertEqual(begun, {state_stream(s) for s in killed.states}, "a state stands before the first record")
+        branch.burst()
+        self.set_off(branch, "purge")
+        again = connector.read(configured, killed.state_file())
+        warned = [log for log in again.logs if "starts over, and the binary logs since it began first were purged" in log]
+        self.assertEqual(1, len(warned), again.explain())
+        transcripts = [killed, again]
+        self.read_until_quiet(connector, configured, again.state_file(), transcripts)
+        truth = {stream: rows for stream, rows in sbtest_truth(branch.stop()).items() if stream not in begun}
+        self.assertEqual(2, len(truth))
+        found = {stream: rows for stream, rows in fold(transcripts).items() if stream not in begun}
+        self.assertEqual("", difference(found, truth))
+
+
+class ForeignPositionsOnReplicas(FaultTest):
+    def test_a_position_that_the_primary_does_not_have_either_is_lost(self):
+        branch = self.branch(["commerce:1"], rows=50)
+        connector = self.connector(branch.config(use_replica=True))
+        configured = configure(connector.catalog)
+        first = connector.read(configured)
+        for lost in ("MySQL56/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee:1-7", None):
+            states = json.loads(json.dumps(first.states[-1:]))
+            for shard, cursor in cursors_of(states[0]).items():
+                cursor.position = lost or cursor.position.split(":")[0] + ":1-999999"
+                states[0]["stream"]["stream_state"]["shards"][shard]["cursor"] = cursor.encode()
+            with self.subTest(position=lost):
+                failed, _ = self.failed_read(connector, configured, states)
+                self.assertEqual("config_error", failed.errors[0]["failure_type"])
+                self.assertIn(REFRESH, failed.errors[0]["message"])
 
 
 if __name__ == "__main__":

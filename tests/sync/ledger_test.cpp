@@ -57,6 +57,25 @@ TEST_CASE("S7 every state lists all shards of the table, also those that have no
   CHECK(state.shards.at(shard_name("80-")).cdc_cursor == 77);
 }
 
+TEST_CASE("where a copy begins is told from the table's first record on") {
+  ledger_stream stream;
+  stream.id = {keyspace_name("ks"), table_name("t")};
+  for (const char* shard : {"-40", "40-80", "80-"}) stream.cursors[shard_name(shard)] = {};
+  stream.beginnings[shard_name("-40")] = server + "1-5";
+  stream.beginnings[shard_name("40-80")] = server + "1-6";
+  stream.beginnings[shard_name("c0-")] = server + "1-9";
+  cursor_ledger ledger({stream}, {}, start);
+  CHECK(read_back(state_object(ledger.take_state(0, start))).shards.at(shard_name("-40")).since.empty());
+  ledger.book(batch_of(0, "40-80", {{}, {}, 0, server + "1-7"}));
+  CHECK(ledger.begin_records(0));
+  const auto state = read_back(state_object(ledger.take_state(0, start)));
+  CHECK(state.shards.size() == 3);
+  CHECK(state.shards.at(shard_name("-40")).since == server + "1-5");
+  CHECK(state.shards.at(shard_name("40-80")).since == server + "1-7");
+  CHECK(state.shards.at(shard_name("80-")).since.empty());
+  CHECK_FALSE(ledger.begin_records(0));
+}
+
 TEST_CASE("counts are exact since the table's last state") {
   auto ledger = ledger_of({"-"});
   ledger.book(batch_of(3, "-", {server + "1-5", {}, 1}));

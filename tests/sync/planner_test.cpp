@@ -300,6 +300,37 @@ TEST_CASE("a position that the server has not executed is lost: fail, or copy ag
   CHECK(plan.warnings.size() == 1);
 }
 
+TEST_CASE("a position that a replica does not have is lost when the primary says so, not when the replica may lag") {
+  world w({"-"}, R"(,"use_replica":true)");
+  const shard_id shard{keyspace_name("ks"), shard_name("-")};
+  const std::string errant = ",bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb:1-3";
+  w.save("t", "-", server + "1-10");
+  CHECK(shards_to_ask(w.input).empty());
+  w.save("t", "-", server + "1-99");
+  CHECK(shards_to_ask(w.input) == std::vector<shard_id>{shard});
+  SUBCASE("the primary did not answer") { CHECK(w.plan().streams[0].up_to_date == 1); }
+  SUBCASE("the primary has it") {
+    w.input.primaries[shard].executed = gtids(server + "1-100");
+    CHECK(w.plan().streams[0].up_to_date == 1);
+  }
+  SUBCASE("lost in a failover") {
+    w.input.primaries[shard].executed = gtids(server + "1-98");
+    const auto plan = w.plan();
+    REQUIRE(plan.streams[0].problem);
+    CHECK(plan.streams[0].problem->code == error_code::position_foreign);
+  }
+  SUBCASE("with transactions that a replica made") {
+    w.save("t", "-", server + "1-10" + errant);
+    w.input.primaries[shard].executed = gtids(server + "1-10");
+    CHECK(w.plan().streams[0].up_to_date == 1);
+  }
+  SUBCASE("of another database") {
+    w.save("t", "-", "MySQL56/" + errant.substr(1));
+    w.input.primaries[shard].executed = gtids(server + "1-10");
+    REQUIRE(w.plan().streams[0].problem);
+  }
+}
+
 TEST_CASE("old shards of a split are streamed together and feed the new ones") {
   world w({"-40", "40-80", "80-"});
   w.save("t", "-80", server + "1-5");
@@ -360,7 +391,10 @@ TEST_CASE("a copy keeps where it began, and one after a broken one ends there") 
     REQUIRE(plan.copies.size() == 1);
     CHECK_FALSE(plan.copies[0].settles_at_since);
     CHECK(plan.copies[0].tables[0].cursors.at(shard_name("-")).since == server + "1-10");
-    CHECK(plan.streams[0].ledger.cursors.at(shard_name("-")).since == server + "1-10");
+    // Until a record of the table is told, no state has it.
+    CHECK(plan.streams[0].ledger.cursors.at(shard_name("-")).since.empty());
+    CHECK(plan.streams[0].ledger.beginnings.at(shard_name("-")) == server + "1-10");
+    CHECK(shards_to_ask(w.input).empty());
   }
   SUBCASE("the second") {
     w.save("t", "-", "");
@@ -371,7 +405,23 @@ TEST_CASE("a copy keeps where it began, and one after a broken one ends there") 
       REQUIRE(plan.copies.size() == 1);
       CHECK(plan.copies[0].settles_at_since);
       CHECK(plan.copies[0].tables[0].cursors.at(shard_name("-")).since == server + "1-7");
+      CHECK(plan.streams[0].ledger.cursors.at(shard_name("-")).since == server + "1-7");
+      CHECK(plan.streams[0].ledger.beginnings.empty());
       CHECK(plan.warnings.empty());
+    }
+    SUBCASE("of this server, its binary log gone") {
+      entry.since = server + "1-7";
+      const shard_id shard{keyspace_name("ks"), shard_name("-")};
+      CHECK(shards_to_ask(w.input) == std::vector<shard_id>{shard});
+      w.input.primaries[shard] = {gtids(server + "1-7"), gtids(server + "1-10")};
+      CHECK(w.plan().copies[0].settles_at_since);
+      w.input.primaries[shard].purged = gtids(server + "1-8");
+      const auto plan = w.plan();
+      REQUIRE(plan.copies.size() == 1);
+      CHECK_FALSE(plan.copies[0].settles_at_since);
+      CHECK(plan.copies[0].tables[0].cursors.at(shard_name("-")).since == server + "1-10");
+      REQUIRE(plan.warnings.size() == 1);
+      CHECK(plan.warnings[0].find("purged") != std::string::npos);
     }
     SUBCASE("of another server") {
       entry.since = "MySQL56/00000000-0000-0000-0000-000000000002:1-7";

@@ -211,6 +211,28 @@ TEST_CASE("P8 P10 an interrupted copy asks for the rows above its last key and t
   CHECK_FALSE(again.shards[0].tables[0].lastpk.empty());
 }
 
+TEST_CASE("a copy that went on above a key of other columns starts over") {
+  driver d(copy_spec());
+  event_script script;
+  script.begin().field("t").vgtid(server + "1-5", {{"t", ""}}).insert("t", "1", "a").vgtid(server + "1-5", {{"t", "1"}}).commit();
+  REQUIRE(d.give(script.take()));
+  d.session.begin_attempt();
+  script.begin().field("t").vgtid(server + "1-6", {{"t", "1"}}).insert("t", "9", "b").vgtid(server + "1-6", {{"t", "9"}});
+  SUBCASE("another column") {
+    script.last()->mutable_vgtid()->mutable_shard_gtids(0)->mutable_table_p_ks(0)->mutable_lastpk()->mutable_fields(0)->set_name("o");
+  }
+  SUBCASE("the same column as text") {
+    script.last()->mutable_vgtid()->mutable_shard_gtids(0)->mutable_table_p_ks(0)->mutable_lastpk()->mutable_fields(0)->set_type(
+        query::VARCHAR);
+  }
+  script.commit();
+  const auto refused = d.give(script.take());
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == error_code::lastpk_refused);
+  CHECK(refused.error().message.find("has changed in the middle of its copy") != std::string::npos);
+  CHECK(d.cursor().position == server + "1-5");
+}
+
 TEST_CASE("a copy that cannot be resumed is stored as not begun until it ends") {
   auto spec = copy_spec();
   spec.tables[0].resumable = false;
