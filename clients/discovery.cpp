@@ -11,6 +11,8 @@
 #include <set>
 #include <utility>
 
+#include "protocol/vitess/internal_tables.hpp"
+
 namespace psource {
 namespace {
 
@@ -125,60 +127,6 @@ std::map<std::string, index_map> read_indexes(const mysql_rows& rows) {
   return tables;
 }
 
-// --- names of internal tables
-
-bool take(std::string_view& text, std::string_view prefix) {
-  if (text.substr(0, prefix.size()) != prefix) return false;
-  text.remove_prefix(prefix.size());
-  return true;
-}
-
-template <class Predicate>
-bool take_some(std::string_view& text, std::size_t count, Predicate accept) {
-  if (text.size() < count ||
-      !std::all_of(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(count), accept))
-    return false;
-  text.remove_prefix(count);
-  return true;
-}
-
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-/// [0-f], as Vitess writes it: all of ASCII from '0' to 'f'.
-bool is_vitess_hex(char c) { return c >= '0' && c <= 'f'; }
-bool is_letter_or_digit(char c) { return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-
-/// _vt_hld_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_
-bool is_new_internal_name(std::string_view name) {
-  return take(name, "_vt_") && take_some(name, 3, is_letter_or_digit) && take(name, "_") &&
-         take_some(name, 32, is_vitess_hex) && take(name, "_") && take_some(name, 14, is_digit) &&
-         name == "_";
-}
-
-/// _vt_HOLD_6ace8bcef73211ea87e9f875a4d24e90_20200915120410
-bool is_old_garbage_name(std::string_view name) {
-  return take(name, "_vt_") &&
-         (take(name, "HOLD_") || take(name, "PURGE_") || take(name, "EVAC_") || take(name, "DROP_")) &&
-         take_some(name, 32, is_vitess_hex) && take(name, "_") && take_some(name, 14, is_digit) &&
-         name.empty();
-}
-
-/// _4e5dcf80_354b_11eb_82cd_f875a4d24e90_20201203114014_gho
-bool is_online_ddl_name(std::string_view name) {
-  if (!take(name, "_")) return false;
-  for (const std::size_t digits : {8, 4, 4, 4, 12})
-    if (!take_some(name, digits, is_vitess_hex) || !take(name, "_")) return false;
-  if (!take_some(name, 14, is_digit) || !take(name, "_")) return false;
-  for (const std::string_view end : {"gho", "ghc", "del", "new", "vrepl"})
-    if (name == end) return true;
-  return false;
-}
-
-/// pt-osc's _t_old
-bool is_swapped_out_name(std::string_view name) {
-  constexpr std::string_view end = "_old";
-  return name.size() > end.size() && name.front() == '_' && name.substr(name.size() - end.size()) == end;
-}
-
 // --- questions
 
 bool is_row_limit(const failure& f) {
@@ -217,6 +165,8 @@ std::string without_line_breaks(std::string_view text) {
   return out;
 }
 
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
 /// Days since 1970-01-01 of a date of the Gregorian calendar (after H. Hinnant's days_from_civil).
 std::int64_t days_since_1970(std::int64_t year, std::int64_t month, std::int64_t day) {
   year -= month <= 2 ? 1 : 0;
@@ -247,11 +197,6 @@ std::string quote_sql_name(std::string_view name) {
     out.push_back(c);
   }
   return out + "`";
-}
-
-bool is_internal_table(std::string_view name) {
-  return is_new_internal_name(name) || is_old_garbage_name(name) || is_online_ddl_name(name) ||
-         is_swapped_out_name(name);
 }
 
 std::string columns_query(const keyspace_name& keyspace) {

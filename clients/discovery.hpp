@@ -77,9 +77,4 @@ result<std::vector<table_definition>> assemble_tables(const keyspace_name& keysp
 /// "2026-11-23 08:30:00.123456" -> microseconds since 1970.
 result<std::int64_t> parse_utc_timestamp(std::string_view text);
 
-/// Tables that Vitess makes for itself and leaves out of VStreams: those of its online DDL and of its table
-/// garbage collection, old and new names. Anchored: a user's `my_vt_table`, `_vt_hold` or `x_vrepl` is none;
-/// but Vitess takes every `_…_old` for one.
-bool is_internal_table(std::string_view name);
-
 }  // namespace psource

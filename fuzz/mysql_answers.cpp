@@ -4,6 +4,7 @@
 #include "fuzz/fuzz.hpp"
 #include "protocol/airbyte/messages.hpp"
 #include "protocol/mapping/type_table.hpp"
+#include "protocol/vitess/internal_tables.hpp"
 
 using namespace psource;
 
