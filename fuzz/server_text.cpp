@@ -1,6 +1,7 @@
 // Words of servers on their way to the user. Input: a gRPC status, a first byte of options, and the text.
 #include "fuzz/fuzz.hpp"
 #include "protocol/airbyte/messages.hpp"
+#include "protocol/vitess/ddl.hpp"
 #include "sync/classify.hpp"
 
 using namespace psource;
@@ -20,6 +21,9 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   is_retryable(found.code);
   // As the schedule does: a table that the server names is told only when the stream has it.
   if (found.stream && found.stream->table != table_name("customers")) found.stream.reset();
+
+  // DDL statements are told as they were written.
+  for (const auto& name : tables_losing_rows(end.message)) FUZZ_CHECK(!name.empty() && name.size() <= end.message.size());
 
   // A secret that the server repeats is not passed on; longer runs of its letters hide it as well.
   const std::string secret = "pscale_pw_fuzz";

@@ -668,7 +668,7 @@ result<void> stream_session::take_change(record_encoder& encoder, const row_chan
               "A row change of " + table.shape->id.to_string() + " has neither a before nor an after image.");
 }
 
-// The binary log has no row events for what a TRUNCATE or a DROP takes away.
+// The binary log has no row events for what a TRUNCATE or a DROP takes away, and for what a RENAME brings.
 void stream_session::warn_of_lost_rows(const raw_event& event, batch& out) {
   if (test_faults::is(test_faults::fault::emptied_untold)) return;
   for (const auto& name : tables_losing_rows(event.statement)) {
@@ -677,8 +677,9 @@ void stream_session::warn_of_lost_rows(const raw_event& event, batch& out) {
     // The same words for each shard: they are told once.
     out.warnings.push_back("Rows of " + spec_.tables[table].shape->id.to_string() +
                            " were removed in the source by a statement that the binary log does not tell row by row "
-                           "(TRUNCATE, DROP or CREATE TABLE, or partitions): they stay in the destination. Use \"Refresh "
-                           "and remove records\" for this stream.");
+                           "(TRUNCATE, DROP, CREATE or RENAME TABLE, or partitions): they stay in the destination, and "
+                           "rows that came in their place are missing there. Use \"Refresh and remove records\" for this "
+                           "stream.");
   }
 }
 

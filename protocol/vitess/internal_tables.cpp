@@ -66,4 +66,26 @@ bool is_internal_table(std::string_view name) {
          is_swapped_out_name(name);
 }
 
+bool is_dropped_table(std::string_view name) {
+  if (is_old_garbage_name(name)) return true;
+  if (!is_new_internal_name(name)) return false;
+  for (const std::string_view begin : {"_vt_hld_", "_vt_prg_", "_vt_evc_", "_vt_drp_"})
+    if (take(name, begin)) return true;
+  return false;
+}
+
+bool is_schema_change_table(std::string_view name, std::string_view table) {
+  // MySQL's longest name; gh-ost cuts the table's to make its own fit.
+  const bool cut = name.size() == 64;
+  if (!take(name, "_")) return false;
+  for (const std::string_view end : {"_gho", "_del", "_new"}) {
+    if (name.size() <= end.size() || name.substr(name.size() - end.size()) != end) continue;
+    std::string_view middle = name.substr(0, name.size() - end.size());
+    // pt-osc puts more of them in front while the name is taken.
+    while (middle.size() > table.size() && middle.front() == '_') middle.remove_prefix(1);
+    return middle == table || (cut && table.substr(0, middle.size()) == middle);
+  }
+  return false;
+}
+
 }  // namespace psource

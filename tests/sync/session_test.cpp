@@ -766,6 +766,31 @@ TEST_CASE("a table that is emptied by a statement is warned of: its rows stay in
   CHECK(d.cursor().position == server + "1-8");
 }
 
+TEST_CASE("a table that changes places with another one is warned of, not the cut-over of an online DDL") {
+  driver d(catch_up_spec(server + "1-5", server + "1-9"));
+  event_script script;
+  script.vgtid(server + "1-6").ddl();
+  script.last()->set_statement(
+      "RENAME TABLE `t` TO `_vt_hld_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_`, "
+      "`_vt_vrp_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_` TO `t`, "
+      "`_vt_hld_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_` TO "
+      "`_vt_vrp_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_`");
+  REQUIRE(d.give(script.take()));
+  CHECK(d.out.warnings.empty());
+  SUBCASE("by a swap") {
+    script.vgtid(server + "1-7").ddl();
+    script.last()->set_statement("RENAME TABLE t TO t_old, t_new TO t");
+  }
+  SUBCASE("by Vitess's way to drop it") {
+    script.vgtid(server + "1-7").ddl();
+    script.last()->set_statement("RENAME TABLE `t` TO _vt_hld_6ace8bcef73211ea87e9f875a4d24e90_20200916120410_");
+  }
+  REQUIRE(d.give(script.take()));
+  REQUIRE(d.out.warnings.size() == 1);
+  CHECK(d.out.warnings[0].find("Rows of ks.t were removed") != std::string::npos);
+  CHECK(d.cursor().position == server + "1-7");
+}
+
 TEST_CASE("of the shards that replace an old one only those that are selected deliver rows") {
   auto spec = catch_up_spec(server + "1-5", server + "1-9");
   spec.shards = spec.old_shards = {shard_name("-80")};

@@ -26,14 +26,94 @@ TEST_CASE("tables that lose rows by a statement") {
   CHECK(names("CREATE TABLE `vt_ks`.`t` LIKE `u`") == "t");
   CHECK(names("alter table t truncate partition p0, p1") == "t");
   CHECK(names("ALTER TABLE `t` /* old */ DROP PARTITION p2019") == "t");
-  CHECK(names("alter table ks.t exchange partition p with table u") == "t");
+  CHECK(names("alter table ks.t exchange partition p with table u") == "t u");
+  CHECK(names("ALTER TABLE `t` EXCHANGE PARTITION `with` WITH TABLE `ks` . `u``v` WITHOUT VALIDATION") == "t u`v");
+  CHECK(names("alter table t exchange partition p /* with table u */") == "t");
+}
+
+TEST_CASE("a renamed table takes its rows from one name to another") {
+  CHECK(names("rename table t to u") == "t u");
+  CHECK(names("RENAME TABLES `t` TO `u`;") == "t u");
+  CHECK(names("Rename /* by gh-ost */ Table `ks`.`a``b` To /* its */ `ks` . c -- now") == "a`b c");
+  CHECK(names("rename table \"t\" to `to`") == "t to");
+  CHECK(names("alter table t rename to u") == "t u");
+  CHECK(names("ALTER TABLE `ks`.`t` RENAME AS `ks`.`u`") == "t u");
+  CHECK(names("alter table t rename = u") == "t u");
+  CHECK(names("alter table t rename u, add column c int") == "t u");
+  CHECK(names("ALTER TABLE t ADD COLUMN c int, RENAME COLUMN a TO b, RENAME /* */ INDEX i TO j, RENAME KEY k TO l, RENAME u") ==
+        "t u");
+  // Another database; whether it is this keyspace's is not known.
+  CHECK(names("rename table t to archive.t") == "t");
+  CHECK(names("rename table staging.t to vt_ks.t") == "t");
+}
+
+TEST_CASE("of several renames counts what they come to") {
+  CHECK(names("RENAME TABLE t TO t_old, t_new TO t") == "t_old t_new t");
+  CHECK(names("rename table a to x, b to a, x to b") == "b a");
+  CHECK(names("rename table `ks`.`a` to `ks`.`x`, `ks`.`b` to `ks`.`a`, `ks`.`x` to `ks`.`b`") == "b a");
+  CHECK(names("rename table t to x, x to y, y to t").empty());
+  CHECK(names("rename table t to x, x to y") == "t y");
+  CHECK(names("rename table a to b, c to d") == "a b c d");
+  // The same name elsewhere is another table.
+  CHECK(names("rename table ks.t to ks.u, archive.t to ks.t") == "u t");
+}
+
+TEST_CASE("a cut-over puts a table with the same rows in the place of the old one") {
+  const std::string hold = "_vt_hld_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_";
+  const std::string old_hold = "_vt_HOLD_6ace8bcef73211ea87e9f875a4d24e90_20200915120410";
+  const std::string built = "_vt_vrp_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_";
+  const std::string old_built = "_4e5dcf80_354b_11eb_82cd_f875a4d24e90_20201203114014_vrepl";
+  for (const auto& statement :
+       {// Vitess 16 and newer: the table that is held is one for the moment of the change.
+        "RENAME TABLE `t` TO `" + hold + "`, `" + built + "` TO `t`, `" + hold + "` TO `" + built + "`",
+        "RENAME TABLE `t` TO `" + old_hold + "`, `" + old_built + "` TO `t`, `" + old_hold + "` TO `" + old_built + "`",
+        "rename table ks.t to ks." + hold + ", ks." + built + " to ks.t",
+        // Up to 15 in two statements.
+        "RENAME TABLE `t` TO `" + old_hold + "`",
+        "RENAME TABLE `" + old_built + "` TO `t`, `" + old_hold + "` TO `" + old_built + "`",
+        // One that failed between them; a DROP that is taken back.
+        "RENAME TABLE `" + old_hold + "` TO `t`", "rename table " + hold + " to t",
+        // Before that.
+        "RENAME TABLE `t` TO `_swap_6ace8bce`, `" + old_built + "` TO `t`, `_swap_6ace8bce` TO `" + old_built + "`",
+        // gh-ost and pt-osc, as Vitess starts them, and alone.
+        std::string("rename /* gh-ost */ table `ks`.`t` to `ks`.`_4e5dcf80_354b_11eb_82cd_f875a4d24e90_20201203114014_del`, "
+                    "`ks`.`_4e5dcf80_354b_11eb_82cd_f875a4d24e90_20201203114014_gho` to `ks`.`t`"),
+        std::string("rename /* gh-ost */ table `ks`.`t` to `ks`.`_t_del`, `ks`.`_t_gho` to `ks`.`t`"),
+        std::string("alter /* gh-ost */ table `ks`.`t` rename `_t_del`"),
+        std::string("alter /* gh-ost */ table `ks`.`_t_gho` rename `t`"),
+        std::string("RENAME TABLE `ks`.`t` TO `ks`.`_t_old`, `ks`.`_t_new` TO `ks`.`t`"),
+        std::string("RENAME TABLE `ks`.`t` TO `ks`.`__t_old`, `ks`.`__t_new` TO `ks`.`t`"),
+        // Between internal ones, as the garbage collection goes on.
+        "RENAME TABLE `" + hold + "` TO `_vt_prg_6ace8bcef73211ea87e9f875a4d24e90_20200916120410_`"})
+    CHECK_MESSAGE(names(statement).empty(), statement);
+  // Another table's.
+  CHECK(names("rename table t to _t_old, _u_new to t") == "_u_new t");
+  CHECK(names("rename table t to _u_del") == "t _u_del");
+}
+
+TEST_CASE("Vitess drops a table by a rename") {
+  const std::string uuid_and_time = "6ace8bcef73211ea87e9f875a4d24e90_20200915120410";
+  for (const std::string state : {"hld", "prg", "evc", "drp"}) {
+    CHECK(names("RENAME TABLE `t` TO _vt_" + state + "_" + uuid_and_time + "_") == "t");
+    CHECK(names("rename table `ks`.`t` to `ks`.`_vt_" + state + "_" + uuid_and_time + "_`") == "t");
+  }
+  // Without quotes: with them it is the first half of a cut-over.
+  CHECK(names("RENAME TABLE `t` TO _vt_HOLD_" + uuid_and_time) == "t");
+  for (const std::string state : {"PURGE", "EVAC", "DROP"})
+    CHECK(names("RENAME TABLE `t` TO `_vt_" + state + "_" + uuid_and_time + "`") == "t");
+  // Internal, but not of a table that is dropped.
+  CHECK(names("RENAME TABLE `t` TO `_vt_del_" + uuid_and_time + "_`").empty());
 }
 
 TEST_CASE("statements that keep all rows") {
   for (const char* statement :
        {"alter table t add column c int", "alter table t drop column `partition`", "alter table t drop `partition`",
         "create table if not exists t (id int)", "create temporary table t (id int)", "drop temporary table t",
-        "create index i on t (c)", "drop index i on t", "drop view v", "create view v as select 1", "rename table t to u",
+        "create index i on t (c)", "drop index i on t", "drop view v", "create view v as select 1",
+        "alter table t rename column c to d", "ALTER TABLE t RENAME INDEX i TO j, RENAME KEY k TO l",
+        "alter table t comment 'rename to u'", "alter table t add column `rename` int", "alter table t rename",
+        "alter table t rename to", "rename", "rename table", "rename table t", "rename table t to", "rename table to u",
+        "rename table t, u", "rename user a to b", "rename table `t", "rename table t to t",
         "alter table t comment 'drop partition p'", "", "truncate", "drop table", "alter table", "/* truncate table t",
         "`truncate` table t", "optimize table t"})
     CHECK_MESSAGE(names(statement).empty(), statement);
