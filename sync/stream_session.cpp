@@ -195,14 +195,16 @@ result<pump_result> stream_session::pump(batch& out) {
     if (!response_ || !events_.next(event_)) break;
     auto step = take_event(event_, out);
     if (!step) return fail(std::move(step.error()));
-    if (*step) return **step;
+    if (*step) {
+      if (**step == pump_result::finished) let_go_of_response();
+      return **step;
+    }
   }
   if (!events_.ok())
     return fail(error_code::response_malformed, "A response of the stream " + spec_.keyspace.str() + "/" +
                                                     (spec_.shards.empty() ? "" : spec_.shards.front().str()) +
                                                     " cannot be decoded: it is not a whole VStreamResponse.");
-  events_.clear();
-  response_.reset();
+  let_go_of_response();
   return pump_result::needs_input;
 }
 
@@ -300,7 +302,16 @@ void stream_session::drop_provisional() {
   reindex();
 }
 
-void stream_session::abandon_attempt() { drop_provisional(); }
+void stream_session::abandon_attempt() {
+  drop_provisional();
+  let_go_of_response();
+}
+
+// Its memory counts where calls read ahead.
+void stream_session::let_go_of_response() {
+  events_.clear();
+  response_.reset();
+}
 
 // The position of the snapshot whose first row is about to be delivered; a VGTID tells it before the rows.
 result<void> stream_session::remember_snapshot() {

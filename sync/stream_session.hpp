@@ -247,6 +247,7 @@ class stream_session {
   bool is_unwanted(std::string_view shard) const;
   shard_slots born(const shard_name& shard) const;
   void drop_provisional();
+  void let_go_of_response();
   result<void> remember_snapshot();
   shard_cursor& cursor_of(shard_slots& shard, std::size_t table);
   std::size_t find_table(std::string_view sent) const;
