@@ -57,7 +57,7 @@ std::vector<std::string> shared_name_warnings(const std::map<stream_id, table_de
 result<std::map<shard_id, gtid_set>> peek_all(vstream_client& client, const source_config& config,
                                               const shards_by_keyspace& shards, const std::vector<stream_id>& tables,
                                               std::chrono::milliseconds limit,
-                                              const std::function<bool()>& given_up) {
+                                              const std::function<bool()>& given_up, std::chrono::milliseconds silence) {
   std::map<shard_id, gtid_set> positions;
   const auto deadline = std::chrono::steady_clock::now() + limit;
   for (const auto& [keyspace, names] : shards) {
@@ -66,6 +66,7 @@ result<std::map<shard_id, gtid_set>> peek_all(vstream_client& client, const sour
     options.type = config.tablets;
     options.cells = config.cells;
     options.given_up = given_up;
+    options.silence = silence;
     const auto table = std::find_if(tables.begin(), tables.end(), [&k = keyspace](const stream_id& id) {
       return id.keyspace == k && can_be_streamed(id.table);
     });

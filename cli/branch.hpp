@@ -32,11 +32,12 @@ std::vector<stream_id> names_of(const std::map<stream_id, table_definition>& tab
 std::vector<std::string> shared_name_warnings(const std::map<stream_id, table_definition>& tables);
 
 /// The present position of every given shard. Blocking, at most `limit` for all, and no longer than a moment once
-/// `given_up` (if there is one) says true. Each keyspace's call names one of
+/// `given_up` (if there is one) says true; `silence` as in peek_options. Each keyspace's call names one of
 /// `tables`, because that is the form that servers are known to answer.
 result<std::map<shard_id, gtid_set>> peek_all(vstream_client& client, const source_config& config,
                                               const shards_by_keyspace& shards, const std::vector<stream_id>& tables,
                                               std::chrono::milliseconds limit,
-                                              const std::function<bool()>& given_up = {});
+                                              const std::function<bool()>& given_up = {},
+                                              std::chrono::milliseconds silence = std::chrono::milliseconds::max());
 
 }  // namespace psource::cli

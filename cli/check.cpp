@@ -19,7 +19,9 @@ using std::chrono::seconds;
 // A server that accepts and never answers has to end `check` within 30 s in all.
 constexpr seconds mysql_wait{8};
 constexpr seconds tls_wait{5};
-constexpr seconds peek_wait{12};
+constexpr seconds silence_wait{12};
+// Peeks of 44 s were seen at users'.
+constexpr seconds peek_wait{60};
 
 // vtgate looks 90 s for a tablet before it says so; the MySQL port knows at once.
 result<void> check_tablets(mysql_port& session, const source_config& config, const shards_by_keyspace& shards) {
@@ -67,13 +69,15 @@ result<void> check_branch(const source_config& config, const command_options& op
   for (const auto& [keyspace, names] : *shards) count += names.size();
   auto client = grpc_vstream_client::make(connection, plan_channels(static_cast<unsigned>(count / 64 + 1)));
   if (!client) return fail(std::move(client.error()));
-  auto positions = peek_all(**client, config, *shards, names_of(*tables), peek_wait);
+  const auto began = std::chrono::steady_clock::now();
+  auto positions = peek_all(**client, config, *shards, names_of(*tables), peek_wait, {}, silence_wait);
+  const auto waited = std::chrono::duration_cast<seconds>(std::chrono::steady_clock::now() - began);
   (*client)->wait_until_idle(seconds(2));
   if (!positions) {
     failure why = std::move(positions.error());
     if (why.code == error_code::stream_stalled)
       why.message = "The server at " + connection.host + ":" + std::to_string(connection.port) +
-                    " did not tell the shards' positions within " + std::to_string(peek_wait.count()) +
+                    " did not tell the shards' positions within " + std::to_string(waited.count()) +
                     " s. Check `host`, `port` (vtgate's gRPC port), `cells`, and that the tablets are healthy.";
     return fail(std::move(why));
   }

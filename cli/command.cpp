@@ -88,6 +88,11 @@ epoch_milliseconds wall_clock() {
 
 int report(const failure& what, const redactor& hide) {
   write_lines(trace_error_line(what, wall_clock(), hide));
+  // People who redirect the messages would see nothing.
+  if (isatty(STDERR_FILENO) != 0 && isatty(STDOUT_FILENO) == 0) {
+    const std::string line = hide(what.message) + "\n";
+    (void)!::write(STDERR_FILENO, line.c_str(), line.size());
+  }
   return exit_failed;
 }
 

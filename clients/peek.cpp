@@ -108,7 +108,8 @@ std::string list_of(const std::vector<shard_name>& shards) {
 tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
     vstream_client& client, const keyspace_name& keyspace, const std::vector<shard_name>& shards,
     const peek_options& options, std::chrono::milliseconds limit, const end_classifier& classify) {
-  const auto deadline = std::chrono::steady_clock::now() + limit;
+  const auto began = std::chrono::steady_clock::now();
+  auto wait = std::min(limit, options.silence);
   const auto board = std::make_shared<bulletin>();
   std::map<shard_id, std::string> found;
 
@@ -155,6 +156,7 @@ tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
       return give_up({error_code::interrupted, "The read is ending.", "", std::nullopt}, std::nullopt);
     }
     const auto now = std::chrono::steady_clock::now();
+    const auto deadline = began + wait;
     std::optional<bulletin::note> note = board->next(std::min(deadline, now + longest_wait));
     if (!note && now < deadline) {
       continue;
@@ -164,7 +166,7 @@ tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
       late.what.code = error_code::stream_stalled;
       late.what.message = "The server did not tell the current position of keyspace " + keyspace.str() +
                           ", shard " + list_of(late.missing) + " within " +
-                          std::to_string(limit.count() / 1000) + " s. Most often no " +
+                          std::to_string(wait.count() / 1000) + " s. Most often no " +
                           to_string(options.type) + " tablet serves there.";
       return tl::unexpected<peek_failure>(std::move(late));
     }
@@ -173,6 +175,7 @@ tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
       continue;  // Already answered; this is only its cancellation.
     }
     while (response_buffer response = call.handle->take()) {
+      wait = limit;
       if (!note_positions(*response, keyspace, call, found)) {
         return give_up({error_code::response_malformed,
                         "The server's answer to a question for the current position of keyspace " +

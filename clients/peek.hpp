@@ -21,6 +21,8 @@ struct peek_options {
   std::string cells;
   /// Tables whose rows the server may send meanwhile; they are not looked at. Empty = none.
   std::vector<table_name> tables;
+  /// While no message at all has come, not even a heartbeat, the limit is this one where it is shorter.
+  std::chrono::milliseconds silence = std::chrono::milliseconds::max();
   /// Looked at several times a second while the peek waits: true = give up now. May be empty.
   std::function<bool()> given_up;
 };

@@ -87,6 +87,7 @@ class planner {
   void add_copy(planned_stream& stream, stream_kind kind, const shard_name& shard, const shard_cursor& cursor);
   void add_catch_up(planned_stream& stream, const shard_name& shard, const shard_cursor& cursor);
   void warn_about_cursor(const configured_stream& configured);
+  void warn_about_key(const table_definition& table);
   const saved_stream_state* saved(const stream_id& id) const;
   const std::vector<shard_name>& selected(const keyspace_name& keyspace) const;
   bool serves(const keyspace_name& keyspace, const shard_name& shard) const;
@@ -133,7 +134,13 @@ result<sync_plan> planner::run() {
   plan_.states_first = input_.state.from_legacy;
   for (auto& [key, spec] : by_old_positions_) plan_.catch_ups.push_back(std::move(spec));
   for (auto& [key, spec] : by_position_) plan_.catch_ups.push_back(std::move(spec));
-  // Round robin over the shards, so that each has something to do from the start.
+  // Round robin over the shards, so that each has something to do from the start. Those that need the binary log since an earlier
+  // read come first: it is kept for days, and the others may take as long.
+  for (auto& [shard, specs] : copies_)
+    std::stable_partition(specs.begin(), specs.end(), [](const session_spec& spec) {
+      const shard_cursor& cursor = spec.tables.front().cursors.begin()->second;
+      return spec.settles_at_since || (spec.kind == stream_kind::copy && !cursor.lastpk.empty());
+    });
   for (std::size_t round = 0;; ++round) {
     bool any = false;
     for (auto& [shard, specs] : copies_) {
@@ -181,6 +188,7 @@ void planner::plan_stream(const configured_stream& configured) {
   stream.table.deletes = input_.config.capture_deletes && configured.mode == sync_mode::incremental;
   stream.table.resumable = copy_is_resumable(table->second);
   warn_about_cursor(configured);
+  warn_about_key(table->second);
   if (selected(configured.id.keyspace).empty()) {
     stream.problem = failure{error_code::shard_unknown,
                              "The configuration's `shards` leaves no shard of the keyspace \"" +
@@ -194,6 +202,18 @@ void planner::plan_stream(const configured_stream& configured) {
     plan_incremental(stream);
   }
   plan_.streams.push_back(std::move(stream));
+}
+
+// A platform takes rows with the same key for one, and refuses a key that is null.
+void planner::warn_about_key(const table_definition& table) {
+  if (input_.config.time_as_string) return;
+  for (const auto& name : table.primary_key) {
+    const column_definition* column = table.find(name);
+    if (column == nullptr || (column->column_type != "time" && column->column_type.rfind("time(", 0) != 0)) continue;
+    plan_.warnings.push_back("The primary key of " + table.id.to_string() + " has the TIME column " + name +
+                             ": times that are negative or beyond a day are delivered as null, so that rows lose their keys. Set "
+                             "options.time_as_string to deliver them as they are.");
+  }
 }
 
 void planner::warn_about_cursor(const configured_stream& configured) {

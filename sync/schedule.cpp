@@ -174,7 +174,12 @@ void sync_schedule::confirm_ends(const std::set<shard_id>& serving) {
       ++at;
       continue;
     }
-    // What has gone on since then, or failed, is judged elsewhere.
+    // Catching up further, it is judged when that is over.
+    if (settled == account.settled.end() && account.open > 0 && !account.failed) {
+      ++at;
+      continue;
+    }
+    // What has failed is judged elsewhere.
     if (serving.count(shard) == 0 && !account.failed && account.table && settled != account.settled.end()) {
       session_table table = *account.table;
       const auto& since = at->second.copied_since;
@@ -259,7 +264,9 @@ std::vector<scheduled_task> sync_schedule::start(bool copies) {
     running_[id] = spec;
     tasks.push_back({id, std::move(spec)});
   };
-  while (running_.size() < limits_.max_streams && !catch_ups_.empty()) {
+  // Copies may hold every place for days; the tables that wait for them must keep up with the binary logs.
+  const auto most = [&] { return limits_.max_streams + (catch_ups_.front().additional ? 1 : 0); };
+  while (!catch_ups_.empty() && running_.size() < most()) {
     run(std::move(catch_ups_.front()));
     catch_ups_.pop_front();
   }

@@ -115,6 +115,18 @@ TEST_CASE("a server that never answers") {
   CHECK(server.wait_until([](const auto& c) { return c.finished == 2; }));
 }
 
+TEST_CASE("a server that says nothing at all is given up sooner than one that sends heartbeats") {
+  peek_options options;
+  options.silence = 1s;
+  for (const bool beats : {false, true}) {
+    scripted_server server([beats](const seen_call&) { return beats ? call_script{{""}, 1, std::nullopt} : call_script{}; });
+    auto client = client_of(server);
+    const auto found = peek_positions(*client, ks, shards_of(1), options, 2s);
+    REQUIRE_FALSE(found.has_value());
+    CHECK(found.error().what.message.find(beats ? "within 2 s" : "within 1 s") != std::string::npos);
+  }
+}
+
 TEST_CASE("a server that answers for some shards only tells which are missing") {
   scripted_server server([](const seen_call& seen) { return answer(seen, 2); });
   auto client = client_of(server);

@@ -77,6 +77,35 @@ TEST_CASE("without state every table is copied on every shard, in turns over the
   CHECK(plan.streams[0].ledger.cursors.size() == 2);
 }
 
+TEST_CASE("copies that need the binary log since an earlier read come first") {
+  world w({"-"});
+  w.add_table("u");
+  w.add_table("v");
+  w.save("u", "-", server + "1-5", 5, some_key());
+  w.save("v", "-", "");
+  w.input.state.streams.at({keyspace_name("ks"), table_name("v")}).shards.begin()->second.since = server + "1-4";
+  const auto plan = w.plan();
+  REQUIRE(plan.copies.size() == 3);
+  CHECK(plan.copies[0].tables[0].shape->id.table == table_name("u"));
+  CHECK(plan.copies[1].tables[0].shape->id.table == table_name("v"));
+  CHECK(plan.copies[2].tables[0].shape->id.table == table_name("t"));
+}
+
+TEST_CASE("a key with a TIME column gets a warning, unless it is delivered as text") {
+  world w({"-"});
+  auto& table = w.input.tables.begin()->second;
+  table.columns[0].column_type = "timestamp";
+  CHECK(w.plan().warnings.empty());
+  for (const char* type : {"time", "time(3)"}) {
+    table.columns[0].column_type = type;
+    const auto plan = w.plan();
+    REQUIRE(plan.warnings.size() == 1);
+    CHECK(plan.warnings[0].find("time_as_string") != std::string::npos);
+  }
+  w.input.config.time_as_string = true;
+  CHECK(w.plan().warnings.empty());
+}
+
 TEST_CASE("S3 S6 a position that contains the peeked one opens no stream and comes back unchanged") {
   world w({"-"});
   w.save("t", "-", server + "1-10");

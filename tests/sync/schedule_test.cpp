@@ -120,6 +120,45 @@ TEST_CASE("a table that is done waits while others are copied, and catches up to
   CHECK_FALSE(schedule.holds_tables());
 }
 
+TEST_CASE("a table that is done keeps up with the binary logs although copies hold every place") {
+  auto plan = plan_of(2, {spec_of(stream_kind::copy, "-", {0}), spec_of(stream_kind::copy, "-", {1})});
+  for (auto& stream : plan.streams) stream.table = session_table_of(stream.table.stream, simple_table("t"));
+  schedule_limits limits;
+  limits.max_streams = 1;
+  sync_schedule schedule(plan, limits);
+  auto tasks = schedule.start();
+  REQUIRE(tasks.size() == 1);
+  schedule.finished(tasks[0].id, at(tasks[0].spec, server + "1-10"));
+  REQUIRE(schedule.start().size() == 1);
+  schedule.refresh({{{keyspace_name("ks"), shard_name("-")}, gtids(server + "1-50")}}, 0);
+  const auto more = schedule.start();
+  REQUIRE(more.size() == 1);
+  CHECK(more[0].spec.additional);
+}
+
+TEST_CASE("an end that is caught up from is judged when that is over") {
+  auto copy = spec_of(stream_kind::copy, "-80", {0});
+  copy.tables[0].cursors[shard_name("-80")] = {{}, {}, 3, server + "1-4"};
+  auto plan = plan_of(1, {copy});
+  plan.streams[0].table = session_table_of(0, simple_table("t0"));
+  sync_schedule schedule(plan, {});
+  const auto task = schedule.start().at(0);
+  schedule.finished(task.id, at(task.spec, server + "1-10"));
+  schedule.refresh({{{keyspace_name("ks"), shard_name("-80")}, gtids(server + "1-50")}}, 0);
+  const auto further = schedule.start();
+  REQUIRE(further.size() == 1);
+  const std::set<shard_id> after{{keyspace_name("ks"), shard_name("-40")}, {keyspace_name("ks"), shard_name("40-80")}};
+  schedule.begin_listing();
+  schedule.confirm_ends(after);
+  CHECK(schedule.ends_unconfirmed());
+  schedule.finished(further[0].id, at(further[0].spec, server + "1-50"));
+  schedule.begin_listing();
+  schedule.confirm_ends(after);
+  CHECK_FALSE(schedule.ends_unconfirmed());
+  CHECK(schedule.plan_is_due());
+  CHECK(schedule.unplanned().at(0).at(shard_name("-80")).since == server + "1-4");
+}
+
 TEST_CASE("tables that were copied from a shard that does not serve afterwards are planned again") {
   const auto planned = [] {
     auto copy = spec_of(stream_kind::copy, "-80", {0});
