@@ -255,8 +255,13 @@ void planner::plan_full_refresh(planned_stream& stream, const configured_stream&
   if (state != nullptr && !state->full_refresh)
     plan_.infos.push_back("Full refresh of " + configured.id.to_string() + " ignores the saved incremental state.");
   if (resumes) {
-    // Finished is finished, on whatever shards the rows are by now.
-    if (state->full_refresh->done) {
+    // Finished is finished, on whatever shards the rows are by now; also when the read was killed before it said so.
+    const bool all_read = std::all_of(state->shards.begin(), state->shards.end(), [](const auto& entry) {
+      return !entry.second.cursor.position.empty() && entry.second.cursor.last_known_pk.empty();
+    });
+    const bool replaced = std::any_of(state->shards.begin(), state->shards.end(),
+                                      [&](const auto& entry) { return !serves(configured.id.keyspace, entry.first); });
+    if (state->full_refresh->done || (all_read && replaced)) {
       stream.ledger.full_refresh->done = true;
       stream.up_to_date = state->shards.size();
       return keep_cursors(stream, *state);

@@ -503,7 +503,8 @@ bool engine_run::advance() {
 
 // The bound of docs/design.md, section 2: streams × (2 × batch + 2 × largest response + what the transport reads ahead).
 void engine_run::check_memory() {
-  const std::size_t streams = settings_.config.max_streams;
+  // One more: tables that are done catch up although copies hold every place.
+  const std::size_t streams = settings_.config.max_streams + 1;
   const auto within = [&](std::size_t bytes, std::size_t& most, std::size_t of_one_stream, const char* what) {
     if (bytes <= most) return;
     most = bytes;

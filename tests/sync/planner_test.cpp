@@ -285,13 +285,17 @@ TEST_CASE("a full refresh across a reshard: finished stays finished, begun fails
   CHECK_FALSE(plan.streams[0].problem);
   CHECK(plan.streams[0].ledger.full_refresh->done);
   CHECK(plan.streams[0].ledger.cursors.count(shard_name("-")) == 1);
+  // Killed after the last row, before it said so.
   state.full_refresh->done = false;
+  CHECK(w.plan().streams[0].ledger.full_refresh->done);
+  state.shards.begin()->second.cursor.last_known_pk = some_key();
   plan = w.plan();
   CHECK(plan.copies.empty());
   REQUIRE(plan.streams[0].problem);
   CHECK(plan.streams[0].problem->code == error_code::shards_changed);
   CHECK(plan.streams[0].ledger.cursors.count(shard_name("-")) == 1);
   // Nothing of it was delivered.
+  state.shards.begin()->second.cursor.last_known_pk.clear();
   state.shards.begin()->second.cursor.position.clear();
   CHECK(w.plan().copies.size() == 2);
   state.full_refresh->generation_id = 3;
