@@ -201,6 +201,9 @@ void coordinator_state::plan_unplanned(const std::map<shard_id, gtid_set>& stops
   }
   for (const auto& text : plan->infos) say(log_level::info, text);
   for (const auto& text : plan->warnings) say(log_level::warn, text);
+  for (const auto& planned : plan->streams)
+    self->send(out, plan_atom::value, planned.table.stream,
+               std::make_shared<const std::map<shard_name, shard_cursor>>(planned.ledger.cursors));
   schedule->adopt(*plan);
 }
 

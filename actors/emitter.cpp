@@ -170,6 +170,7 @@ emitter_actor::behavior_type emitter(emitter_actor::stateful_pointer<emitter_sta
       [self](written_atom, std::uint64_t ticket) { self->state.written_up_to(ticket); },
       [self](broken_atom, const failure_ptr& why) { self->state.output_broke(why); },
       [self](verdict_atom, stream_index stream, bool complete) { self->state.judge(stream, complete); },
+      [self](plan_atom, stream_index stream, const cursors_ptr& cursors) { self->state.ledger->go_back(stream, *cursors); },
       [self](error_atom, const failure_ptr& what) { self->state.trace(*what); },
       [self](log_atom, std::uint8_t level, const std::string& text) {
         self->state.log(static_cast<log_level>(level), text);

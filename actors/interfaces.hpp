@@ -35,6 +35,7 @@ struct reader_task;
 // Payloads travel as shared pointers: CAF copies a message's parts, and these are large or not copyable for free.
 using batch_ptr = std::shared_ptr<batch>;
 using returned_batches_ptr = std::shared_ptr<returned_batches>;
+using cursors_ptr = std::shared_ptr<const std::map<shard_name, shard_cursor>>;
 using failure_ptr = std::shared_ptr<const failure>;
 using stream_end_ptr = std::shared_ptr<const stream_end>;
 using tables_ptr = std::shared_ptr<std::vector<session_table>>;
@@ -103,6 +104,8 @@ using emitter_actor = caf::typed_actor<
     caf::reacts_to<broken_atom, failure_ptr>,
     // From the coordinator: the stream is over (true = complete); write its last state and its final status.
     caf::reacts_to<verdict_atom, stream_index, bool>,
+    // From the coordinator, before the stream's readers: it was planned again, from these cursors.
+    caf::reacts_to<plan_atom, stream_index, cursors_ptr>,
     // From anyone: a TRACE ERROR.
     caf::reacts_to<error_atom, failure_ptr>,
     // From anyone: a LOG line; the number is a log_level.
@@ -150,6 +153,7 @@ using progress_actor = caf::typed_actor<
 
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::batch_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::returned_batches_ptr)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::cursors_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::failure_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::stream_end_ptr)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(psource::tables_ptr)

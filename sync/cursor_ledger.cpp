@@ -35,6 +35,19 @@ bool cursor_ledger::begin_records(stream_index stream) {
   return true;
 }
 
+void cursor_ledger::go_back(stream_index stream, const std::map<shard_name, shard_cursor>& planned) {
+  stream_book& book = books_[stream];
+  for (const auto& [shard, cursor] : planned) {
+    const auto here = book.cursors.find(shard);
+    if (here == book.cursors.end() || here->second.position.empty() || !cursor.position.empty() || cursor.since.empty()) continue;
+    here->second.position.clear();
+    here->second.lastpk.clear();
+    here->second.since = book.beginnings[shard] = cursor.since;
+    book.encoded[shard].encoded.clear();
+    book.moved = true;
+  }
+}
+
 void cursor_ledger::book(const batch& written) {
   for (const auto& count : written.counts) {
     books_[count.stream].records += count.records;

@@ -42,9 +42,14 @@ class cursor_ledger {
  public:
   cursor_ledger(std::vector<ledger_stream> streams, checkpoint_policy policy, steady_time now);
 
-  /// The first records of a stream are about to be written. True once, where copies are among what it reads: a state has to
-  /// be written before them, as it tells from where on changes must be delivered should those copies be broken off.
+  /// Records of a stream are about to be written. True where a state has to be written before them: before the first ones, if
+  /// copies are among what is read, as it tells from where on changes must be delivered should those be broken off; and after
+  /// go_back().
   bool begin_records(stream_index stream);
+
+  /// The stream was planned again, from these cursors. Shards that are read anew from their `since` stand there from now on,
+  /// and a state has to say so before the next records, which may be older than where the shards stood.
+  void go_back(stream_index stream, const std::map<shard_name, shard_cursor>& planned);
 
   /// Books a batch whose lines are about to be written before anything that is asked of the ledger later.
   void book(const batch& written);

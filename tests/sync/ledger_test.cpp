@@ -76,6 +76,21 @@ TEST_CASE("where a copy begins is told from the table's first record on") {
   CHECK_FALSE(ledger.begin_records(0));
 }
 
+TEST_CASE("shards that are read anew go back to their beginnings before their records come") {
+  auto ledger = ledger_of({"-80", "80-"});
+  ledger.book(batch_of(0, "-80", {server + "1-9", {}, 7}));
+  ledger.book(batch_of(0, "80-", {server + "1-9", {}, 7}));
+  CHECK_FALSE(ledger.begin_records(0));
+  ledger.go_back(0, {{shard_name("-80"), {{}, {}, 7, server + "1-5"}}, {shard_name("80-"), {server + "1-9", {}, 7}}});
+  CHECK(ledger.begin_records(0));
+  const auto state = read_back(state_object(ledger.take_state(0, start)));
+  CHECK(state.shards.at(shard_name("-80")).cursor.position.empty());
+  CHECK(state.shards.at(shard_name("-80")).since == server + "1-5");
+  CHECK(state.shards.at(shard_name("-80")).cdc_cursor == 7);
+  CHECK(state.shards.at(shard_name("80-")).cursor.position == server + "1-9");
+  CHECK_FALSE(ledger.begin_records(0));
+}
+
 TEST_CASE("counts are exact since the table's last state") {
   auto ledger = ledger_of({"-"});
   ledger.book(batch_of(3, "-", {server + "1-5", {}, 1}));
