@@ -182,7 +182,10 @@ class PeakMemory(threading.Thread):
     def run(self):
         begin = time.monotonic()
         while not self.over.wait(0.001 if time.monotonic() - begin < 0.05 else 0.02):
-            self.kib = max(self.kib, memory_of(self.pid)[1])
+            try:
+                self.kib = max(self.kib, memory_of(self.pid)[1])
+            except (FileNotFoundError, ProcessLookupError):
+                return  # Somebody has waited for its end.
 
     def end(self):
         self.over.set()
