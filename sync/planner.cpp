@@ -224,7 +224,7 @@ void planner::warn_about_cursor(const configured_stream& configured) {
                            "\", which does not tell newer rows from older ones. " +
                            (is_refreshed(configured) ? "Set" : "Refresh the connection's schema, then set") +
                            " the stream's cursor field to \"" + cdc_cursor +
-                           "\" in the connection's schema settings.");
+                           "\" in the connection's schema settings, or over Airbyte's API where they do not let you.");
 }
 
 void planner::plan_missing_table(planned_stream& stream, const configured_stream& configured) {
