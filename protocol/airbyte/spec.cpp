@@ -61,7 +61,7 @@ std::vector<config_key> make_keys() {
   add(key("include_metadata", "Include metadata", "boolean",
           "Adds a column `_planetscale_metadata` to each table: an object with `vgtid_position` (the "
           "position in the "
-          "binlog), `extracted_at` (nanoseconds) and `sequence_number` (rises with each row of a sync)."))
+          "binlog), `extracted_at` (nanoseconds) and `sequence_number` (rises with each row of a stream)."))
       .default_json = "false";
 
   auto& gtids =
