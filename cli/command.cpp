@@ -15,7 +15,10 @@ namespace psource::cli {
 
 namespace {
 constexpr std::size_t largest_input = std::size_t{256} << 20;
-}
+
+// For people; nobody is left to tell where it fails.
+void write_to_stderr(const std::string& text) { (void)!::write(STDERR_FILENO, text.c_str(), text.size()); }
+}  // namespace
 
 result<std::string> read_input_file(const std::string& option, const std::string& path) {
   const auto unreadable = [&](const std::string& why) {
@@ -78,8 +81,7 @@ bool write_lines(const std::string& lines) {
 }
 
 void tell_unwritten(const failure& why) {
-  if (why.code != error_code::output_closed)
-    (void)!::write(STDERR_FILENO, (why.message + "\n").c_str(), why.message.size() + 1);
+  if (why.code != error_code::output_closed) write_to_stderr(why.message + "\n");
 }
 
 epoch_milliseconds wall_clock() {
@@ -89,10 +91,7 @@ epoch_milliseconds wall_clock() {
 int report(const failure& what, const redactor& hide) {
   write_lines(trace_error_line(what, wall_clock(), hide));
   // People who redirect the messages would see nothing.
-  if (isatty(STDERR_FILENO) != 0 && isatty(STDOUT_FILENO) == 0) {
-    const std::string line = hide(what.message) + "\n";
-    (void)!::write(STDERR_FILENO, line.c_str(), line.size());
-  }
+  if (isatty(STDERR_FILENO) != 0 && isatty(STDOUT_FILENO) == 0) write_to_stderr(hide(what.message) + "\n");
   return exit_failed;
 }
 

@@ -47,6 +47,11 @@ session_spec call_for(const plan_input& input, stream_kind kind, const keyspace_
   return spec;
 }
 
+// From where the changes of the table on the shard have to be delivered; empty = there is no such position.
+const std::string& start_of(const saved_shard& saved) {
+  return saved.cursor.position.empty() ? saved.since : saved.cursor.position;
+}
+
 // Whether a copy can go on above this key: Vitess takes its values by their places, whatever column they were of.
 bool goes_on_above(const planned_stream& stream, const std::string& lastpk) {
   const table_definition& table = stream.table.shape->table;
@@ -255,25 +260,25 @@ void planner::plan_full_refresh(planned_stream& stream, const configured_stream&
   if (state != nullptr && !state->full_refresh)
     plan_.infos.push_back("Full refresh of " + configured.id.to_string() + " ignores the saved incremental state.");
   if (resumes) {
-    // Finished is finished, on whatever shards the rows are by now; also when the read was killed before it said so.
-    const bool all_read = std::all_of(state->shards.begin(), state->shards.end(), [](const auto& entry) {
-      return !entry.second.cursor.position.empty() && entry.second.cursor.last_known_pk.empty();
-    });
-    const bool replaced = std::any_of(state->shards.begin(), state->shards.end(),
-                                      [&](const auto& entry) { return !serves(configured.id.keyspace, entry.first); });
-    if (state->full_refresh->done || (all_read && replaced)) {
-      stream.ledger.full_refresh->done = true;
-      stream.up_to_date = state->shards.size();
-      return keep_cursors(stream, *state);
-    }
-    // Rows of a shard that was replaced were delivered: those that replace it would tell them again.
     const auto any_delivered = [&](const auto& condition) {
       return std::any_of(state->shards.begin(), state->shards.end(), [&](const auto& entry) {
         return !entry.second.cursor.position.empty() && condition(entry.first, entry.second.cursor.last_known_pk);
       });
     };
+    const bool replaced =
+        any_delivered([&](const shard_name& shard, const std::string&) { return !serves(configured.id.keyspace, shard); });
+    const bool all_read = std::all_of(state->shards.begin(), state->shards.end(), [](const auto& entry) {
+      return !entry.second.cursor.position.empty() && entry.second.cursor.last_known_pk.empty();
+    });
+    // Finished is finished, on whatever shards the rows are by now; also when the read was killed before it said so.
+    if (state->full_refresh->done || (all_read && replaced)) {
+      stream.ledger.full_refresh->done = true;
+      stream.up_to_date = state->shards.size();
+      return keep_cursors(stream, *state);
+    }
     const std::string table = configured.id.to_string();
-    if (any_delivered([&](const shard_name& shard, const std::string&) { return !serves(configured.id.keyspace, shard); }))
+    // Rows of a shard that was replaced were delivered: those that replace it would tell them again.
+    if (replaced)
       stream.problem = failure{error_code::shards_changed,
                                "The keyspace " + configured.id.keyspace.str() + " was resharded while " + table +
                                    " was being copied. The next sync starts the full refresh over.",
@@ -441,9 +446,6 @@ bool planner::follow_old_shards(planned_stream& stream, const std::vector<shard_
   // Each old shard has a position to start from; and each was copied completely.
   bool can_follow = true;
   bool copied = true;
-  const auto start_of = [](const saved_shard& entry) -> const std::string& {
-    return entry.cursor.position.empty() ? entry.since : entry.cursor.position;
-  };
   for (const auto& [shard, entry] : state.shards) {
     if (serves(stream.id.keyspace, shard)) {
       const auto& chosen = selected(stream.id.keyspace);
@@ -588,17 +590,18 @@ void join_catch_ups(sync_plan& plan, const std::set<stream_index>& streams) {
 }  // namespace
 
 std::vector<shard_id> shards_to_ask(const plan_input& input) {
+  const bool primary = input.config.tablets == tablet_type::primary;
   std::set<shard_id> shards;
   for (const auto& [id, state] : input.state.streams) {
     if (state.full_refresh) continue;
     for (const auto& [name, saved] : state.shards) {
-      const auto stop = input.stops.find({id.keyspace, name});
-      if (stop == input.stops.end()) continue;
-      const bool lagging = input.config.tablets != tablet_type::primary;
-      const auto position = gtid_set::parse_position(saved.cursor.position.empty() ? saved.since : saved.cursor.position);
       // A half copy may have to start over.
       const bool has_beginning = !saved.since.empty() || !saved.cursor.last_known_pk.empty();
-      if (position && (lagging ? !stop->second.contains(*position) : has_beginning)) shards.insert(stop->first);
+      const auto stop = input.stops.find({id.keyspace, name});
+      if (stop == input.stops.end() || shards.count(stop->first) > 0 || (primary && !has_beginning)) continue;
+      // Positions may be long, and most of them need no look here.
+      const auto position = gtid_set::parse_position(start_of(saved));
+      if (position && (primary || !stop->second.contains(*position))) shards.insert(stop->first);
     }
   }
   return {shards.begin(), shards.end()};

@@ -7,6 +7,7 @@
 
 #include "protocol/base64.hpp"
 #include "protocol/vitess/last_key.hpp"
+#include "protocol/vitess/wire.hpp"
 #include "psdbconnect.pb.h"
 
 namespace psource {
@@ -30,21 +31,15 @@ void append_field(std::string& out, int number, std::string_view bytes) {
 // The bytes of a last key before its row: they are the same for all keys of a copy.
 std::string_view fields_of(std::string_view key) {
   constexpr char fields_tag = 1 << 3 | 2;
-  std::size_t at = 0;
-  while (at < key.size() && key[at] == fields_tag) {
-    std::uint64_t size = 0;
-    std::size_t next = at + 1;
-    for (unsigned shift = 0;; shift += 7, ++next) {
-      if (next >= key.size() || shift > 28) return key.substr(0, at);
-      const auto byte = static_cast<unsigned char>(key[next]);
-      size |= static_cast<std::uint64_t>(byte & 0x7F) << shift;
-      if (byte < 0x80) break;
-    }
-    ++next;
-    if (size > key.size() - next) break;
-    at = next + static_cast<std::size_t>(size);
+  const char* at = key.data();
+  const char* const end = at + key.size();
+  while (at != end && *at == fields_tag) {
+    const char* next = at + 1;
+    std::string_view field;
+    if (!wire::read_bytes(next, end, field)) break;
+    at = next;
   }
-  return key.substr(0, at);
+  return key.substr(0, static_cast<std::size_t>(at - key.data()));
 }
 
 }  // namespace

@@ -13,6 +13,12 @@ bool take(std::string_view& text, std::string_view prefix) {
   return true;
 }
 
+bool take_last(std::string_view& text, std::string_view suffix) {
+  if (text.size() < suffix.size() || text.substr(text.size() - suffix.size()) != suffix) return false;
+  text.remove_suffix(suffix.size());
+  return true;
+}
+
 template <class Predicate>
 bool take_some(std::string_view& text, std::size_t count, Predicate accept) {
   if (text.size() < count ||
@@ -54,10 +60,7 @@ bool is_online_ddl_name(std::string_view name) {
 }
 
 /// pt-osc's _t_old
-bool is_swapped_out_name(std::string_view name) {
-  constexpr std::string_view end = "_old";
-  return name.size() > end.size() && name.front() == '_' && name.substr(name.size() - end.size()) == end;
-}
+bool is_swapped_out_name(std::string_view name) { return take(name, "_") && take_last(name, "_old"); }
 
 }  // namespace
 
@@ -79,8 +82,8 @@ bool is_schema_change_table(std::string_view name, std::string_view table) {
   const bool cut = name.size() == 64;
   if (!take(name, "_")) return false;
   for (const std::string_view end : {"_gho", "_del", "_new"}) {
-    if (name.size() <= end.size() || name.substr(name.size() - end.size()) != end) continue;
-    std::string_view middle = name.substr(0, name.size() - end.size());
+    std::string_view middle = name;
+    if (!take_last(middle, end) || middle.empty()) continue;
     // pt-osc puts more of them in front while the name is taken.
     while (middle.size() > table.size() && middle.front() == '_') middle.remove_prefix(1);
     return middle == table || (cut && table.substr(0, middle.size()) == middle);
