@@ -56,6 +56,11 @@ std::string position_at(const saved_state& state, const stream_id& stream, const
   return state.streams.at(stream).shards.at(shard_name(shard)).cursor.position;
 }
 
+// A cursor whose last key has no fields.
+std::string bad_key() {
+  return table_cursor{shard_name("-80"), orders.keyspace, position, std::string("\x10\x01", 2)}.encode_base64();
+}
+
 }  // namespace
 
 TEST_CASE("texts without a state are no state") {
@@ -262,9 +267,7 @@ TEST_CASE("the mark of a full refresh is read and written") {
 }
 
 TEST_CASE("the peer's half copy with an unusable key starts over, as all of them do") {
-  const std::string bad_key =
-      table_cursor{shard_name("-80"), orders.keyspace, position, std::string("\x10\x01", 2)}.encode_base64();
-  const auto state = parse_state(message(orders, R"({"shards":{"-80":{"cursor":")" + bad_key + "\"}}}"), {orders});
+  const auto state = parse_state(message(orders, R"({"shards":{"-80":{"cursor":")" + bad_key() + "\"}}}"), {orders});
   REQUIRE(state);
   const saved_shard& saved = state->streams.at(orders).shards.at(shard_name("-80"));
   CHECK(saved.cursor.position.empty());
@@ -278,8 +281,6 @@ TEST_CASE("damaged states are refused with stream and shard") {
     return message(orders, R"({"shards":{"-80":)" + value + "}}");
   };
   const auto cursor_of = [](const std::string& text) { return R"({"cursor":")" + text + "\"}"; };
-  const std::string bad_key =
-      table_cursor{shard_name("-80"), orders.keyspace, position, std::string("\x10\x01", 2)}.encode_base64();
   struct row {
     std::string text, part;
   };
@@ -324,7 +325,7 @@ TEST_CASE("damaged states are refused with stream and shard") {
       {shard(cursor_of(cursor_text(orders, "80-"))), "a cursor of the shard \"80-\""},
       {shard(cursor_of(cursor_text(other_orders, "-80"))), "a cursor of the keyspace \"commerce\""},
       {shard(cursor_of(cursor_text(orders, "-80", "current"))), "an unusable position"},
-      {shard("{\"cdc_cursor\":5,\"cursor\":\"" + bad_key + "\"}"), "has no fields"},
+      {shard("{\"cdc_cursor\":5,\"cursor\":\"" + bad_key() + "\"}"), "has no fields"},
       {shard(R"({"position":5})"), "a `position` that is not a string"},
       {shard(R"({"position":"x/y"})"), "an unusable position"},
       {shard(R"({"position":"","last_known_pk":5})"), "a `last_known_pk` that is not base64"},

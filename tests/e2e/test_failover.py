@@ -4,7 +4,7 @@ import signal
 import unittest
 
 from tests.e2e.faults import FaultTest
-from tests.e2e.harness import configure, cursors_of, difference, fold, record_stream, sbtest_truth, state_stream
+from tests.e2e.harness import configure, cursors_of, difference, fold, move_cursors, record_stream, sbtest_truth, state_stream
 
 REFRESH = "Refresh and remove records"
 
@@ -83,9 +83,7 @@ class ForeignPositionsOnReplicas(FaultTest):
         first = connector.read(configured)
         for lost in ("MySQL56/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee:1-7", None):
             states = json.loads(json.dumps(first.states[-1:]))
-            for shard, cursor in cursors_of(states[0]).items():
-                cursor.position = lost or cursor.position.split(":")[0] + ":1-999999"
-                states[0]["stream"]["stream_state"]["shards"][shard]["cursor"] = cursor.encode()
+            move_cursors(states[0], lambda own, other=lost: other or own.split(":")[0] + ":1-999999")
             with self.subTest(position=lost):
                 failed, _ = self.failed_read(connector, configured, states)
                 self.assertEqual("config_error", failed.errors[0]["failure_type"])

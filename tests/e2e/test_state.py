@@ -9,6 +9,7 @@ from tests.e2e.harness import (
     cursors_of,
     difference,
     fold,
+    move_cursors,
     record_stream,
     sbtest_truth,
     shards_of,
@@ -148,9 +149,7 @@ class StateForms(BranchTest):
         """A position of another server, and one of the future: an error that says what to do, or a new copy."""
         for position in ("MySQL56/aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee:1-7", None):
             state = json.loads(json.dumps(self.state))
-            for shard, cursor in cursors_of(state[0]).items():
-                cursor.position = position or cursor.position.split(":")[0] + ":1-999999999"
-                state[0]["stream"]["stream_state"]["shards"][shard]["cursor"] = cursor.encode()
+            move_cursors(state[0], lambda own, other=position: other or own.split(":")[0] + ":1-999999999")
             with self.subTest(position=position):
                 transcript = self.reader.read(state=state, ok=False)
                 self.assertEqual(1, transcript.code, transcript.explain())
