@@ -64,6 +64,20 @@ void coordinator_state::tick() {
   for (const auto& [id, reader] : readers) self->send(reader, watch_atom::value);
 }
 
+void coordinator_state::look_again_after(std::chrono::milliseconds pause) {
+  if (!std::exchange(looking, true)) self->delayed_send(coordinator_actor(self), pause, look_atom::value);
+}
+
+void coordinator_state::look_at_streams() {
+  looking = false;
+  if (finishing || schedule->waiting() == 0) return;
+  const std::size_t before = width.now();
+  look_again_after(width.look(parts.client->fed_calls(), schedule->running() >= before));
+  if (width.now() == before) return;
+  say(log_level::debug, "Up to " + std::to_string(width.now()) + " streams at once from here on.");
+  start_tasks();
+}
+
 void coordinator_state::begin_inquiry(inquiry why) {
   asking = why;
   // Traffic is switched to new shards in steps: each further round waits longer.
@@ -210,10 +224,11 @@ void coordinator_state::plan_unplanned(const std::map<shard_id, gtid_set>& stops
 void coordinator_state::start_tasks() {
   inquire_if_due();
   if (!finishing) {
-    for (auto& task : schedule->start(asking != inquiry::before_copies)) give_to_reader(std::move(task));
+    for (auto& task : schedule->start(asking != inquiry::before_copies, width.now())) give_to_reader(std::move(task));
   }
   for (const auto& reader : resting) self->send(reader, stop_atom::value);
   resting.clear();
+  if (!finishing && width.moves() && schedule->waiting() > 0) look_again_after(stream_width::between);
   parts.counters->running = schedule->running();
   parts.counters->waiting = schedule->waiting();
   parts.counters->done = schedule->done();
@@ -327,6 +342,7 @@ void coordinator_state::end() {
 coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer<coordinator_state> self,
                                              engine_parts parts, std::shared_ptr<sync_plan> plan) {
   self->state.parts = std::move(parts);
+  self->state.width = stream_width(self->state.parts.width);
   self->set_default_handler(caf::drop);
   // It does not die with those that it is linked to: what their deaths mean is the next handler's business.
   self->set_exit_handler([](caf::exit_msg&) {});
@@ -355,6 +371,7 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
       [self](finish_atom) { self->state.all_written(); },
       [self](watch_atom) { self->state.watch(); },
       [self](tick_atom) { self->state.tick(); },
+      [self](look_atom) { self->state.look_at_streams(); },
       [self](serving_atom, const serving_answer_ptr& serving) { self->state.take_serving(*serving); },
       [self](plan_atom) { self->state.list_serving(); },
       [self](stops_atom, const stops_answer_ptr& stops) { self->state.take_stops(*stops); },

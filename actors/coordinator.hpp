@@ -14,6 +14,7 @@
 #include "actors/stream_reader.hpp"
 #include "sync/run_counters.hpp"
 #include "sync/schedule.hpp"
+#include "sync/stream_width.hpp"
 
 namespace psource {
 
@@ -38,6 +39,8 @@ struct engine_parts {
   reader_settings readers;
   emitter_settings emitting;
   schedule_limits limits;
+  /// `most` = limits.max_streams.
+  width_settings width;
   /// What the plan was made from, without its state: tables whose shards are replaced are planned again from it. May be
   /// empty: then they fail.
   std::shared_ptr<const plan_input> planned_from;
@@ -70,6 +73,7 @@ struct coordinator_state {
   coordinator_actor::pointer self;
   engine_parts parts;
   std::unique_ptr<sync_schedule> schedule;
+  stream_width width{{}};
   emitter_actor out;
   /// Those that read.
   std::map<task_id, stream_reader_actor> readers;
@@ -79,6 +83,8 @@ struct coordinator_state {
   bool finishing = false;
   bool over = false;
   inquiry asking = inquiry::none;
+  /// A look at the streams is under way.
+  bool looking = false;
   steady_time last_peek;
   steady_time last_listing;
   /// The listing that the inquiry began with.
@@ -96,6 +102,7 @@ struct coordinator_state {
   void all_written();
   void watch();
   void tick();
+  void look_at_streams();
   void take_serving(const result<std::vector<shard_id>>& serving);
   void take_stops(const result<std::map<shard_id, gtid_set>>& stops);
   void list_serving();
@@ -104,6 +111,7 @@ struct coordinator_state {
   void stop_readers();
   void give_to_reader(scheduled_task&& task);
   void rest(task_id id);
+  void look_again_after(std::chrono::milliseconds pause);
   void tell_results();
   void say(log_level level, const std::string& text);
   bool is_older(steady_time moment, std::chrono::milliseconds age) const;

@@ -52,6 +52,7 @@ using ended_atom = caf::atom_constant<caf::atom("ended")>;
 using retry_atom = caf::atom_constant<caf::atom("retry")>;
 using watch_atom = caf::atom_constant<caf::atom("watch")>;
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
+using look_atom = caf::atom_constant<caf::atom("look")>;
 using written_atom = caf::atom_constant<caf::atom("written")>;
 using stop_atom = caf::atom_constant<caf::atom("stop")>;
 using batch_atom = caf::atom_constant<caf::atom("batch")>;
@@ -133,6 +134,8 @@ using coordinator_actor = caf::typed_actor<
     caf::reacts_to<watch_atom>,
     // INTERNAL: readers shall look at their clocks.
     caf::reacts_to<tick_atom>,
+    // INTERNAL: looks whether more streams, or fewer, should run at once.
+    caf::reacts_to<look_atom>,
     // From the question worker: fresh stop positions.
     caf::reacts_to<stops_atom, stops_answer_ptr>,
     // From the question worker: the shards that serve now. Every inquiry begins with them.

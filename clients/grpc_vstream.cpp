@@ -400,6 +400,7 @@ class grpc_vstream_client::hub {
   const transport_limits limits;
   const std::shared_ptr<response_pool> responses = std::make_shared<response_pool>();
   std::atomic<std::uint64_t> next_call_id{0};
+  std::atomic<std::size_t> fed_calls{0};
 
  private:
   std::shared_ptr<channel_slot> make_slot(completion_thread& thread) {
@@ -452,6 +453,7 @@ class grpc_vstream_client::running_call final : public announcer {
       std::lock_guard<std::mutex> lock(mutex_);
       if (ready_.empty()) {
         announced_ = false;
+        set_fed(false);
       } else {
         taken = std::move(ready_.front());
         ready_.pop_front();
@@ -491,6 +493,7 @@ class grpc_vstream_client::running_call final : public announcer {
     std::lock_guard<std::mutex> lock(mutex_);
     unread.swap(ready_);
     ready_bytes_ = 0;
+    set_fed(false);
   }
 
  private:
@@ -516,6 +519,18 @@ class grpc_vstream_client::running_call final : public announcer {
   // With the mutex held. True once: Finish is to be called.
   bool may_finish() { return !reading_ && !std::exchange(finishing_, true); }
 
+  // With the mutex held.
+  void set_fed(bool fed) {
+    if (std::exchange(fed_, fed) == fed) {
+      return;
+    }
+    if (fed) {
+      ++hub_->fed_calls;
+    } else {
+      --hub_->fed_calls;
+    }
+  }
+
   void on_read(bool ok) {
     response_buffer response = ok ? hub_->responses->make(incoming_) : response_buffer();
     bool announce = false;
@@ -529,6 +544,7 @@ class grpc_vstream_client::running_call final : public announcer {
       } else {
         ready_bytes_ += response->size() + response_overhead;
         ready_.push_back(std::move(response));
+        set_fed(true);
         reading_ = read = may_read_ahead();
         announce = !announced_;
       }
@@ -621,6 +637,7 @@ class grpc_vstream_client::running_call final : public announcer {
   bool announced_ = false;  // on_ready() was called, and take() has not said "nothing" since.
   bool cancelled_ = false;
   bool ended_ = false;
+  bool fed_ = false;  // Counted in the hub's fed_calls.
 };
 
 void grpc_vstream_client::hub::close() {
@@ -718,6 +735,7 @@ bool grpc_vstream_client::wait_until_idle(std::chrono::milliseconds timeout) {
   return hub_->wait_until_idle(timeout);
 }
 std::size_t grpc_vstream_client::running_calls() const { return hub_->running(); }
+std::size_t grpc_vstream_client::fed_calls() const { return hub_->fed_calls; }
 std::size_t grpc_vstream_client::held_bytes() const { return hub_->responses->in_use(); }
 
 void set_grpc_log_sink(std::function<void(std::string_view line)> sink) {

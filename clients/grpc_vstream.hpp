@@ -68,6 +68,7 @@ class grpc_vstream_client final : public vstream_client {
   /// Calls opened from now on use fresh channels (name look-up included) in place of those whose first call is older
   /// than `silence`. Running calls keep theirs.
   void reconnect(std::chrono::milliseconds silence) override;
+  std::size_t fed_calls() const override;
 
   /// Waits until every call's on_end() has returned and its resources are freed. False when the time is over.
   /// Not from a listener.

@@ -114,6 +114,9 @@ class vstream_client {
   /// For connections that are dead without a word: calls opened from now on use none that was in use before `silence`
   /// began, `silence` being how long the caller has heard nothing.
   virtual void reconnect(std::chrono::milliseconds silence) = 0;
+  /// Calls that have something for us: responses came since take() last found nothing, and take() has not found nothing again.
+  /// The others wait for their servers.
+  virtual std::size_t fed_calls() const = 0;
 };
 
 }  // namespace psource

@@ -257,7 +257,8 @@ void sync_schedule::fail_unplanned(const std::string& why) {
   }
 }
 
-std::vector<scheduled_task> sync_schedule::start(bool copies) {
+std::vector<scheduled_task> sync_schedule::start(bool copies, std::size_t at_once) {
+  const std::size_t places = std::min(at_once, limits_.max_streams);
   std::vector<scheduled_task> tasks;
   const auto run = [&](session_spec spec) {
     const task_id id = next_id_++;
@@ -265,12 +266,12 @@ std::vector<scheduled_task> sync_schedule::start(bool copies) {
     tasks.push_back({id, std::move(spec)});
   };
   // Copies may hold every place for days; the tables that wait for them must keep up with the binary logs.
-  const auto most = [&] { return limits_.max_streams + (catch_ups_.front().additional ? 1 : 0); };
+  const auto most = [&] { return places + (catch_ups_.front().additional ? 1 : 0); };
   while (!catch_ups_.empty() && running_.size() < most()) {
     run(std::move(catch_ups_.front()));
     catch_ups_.pop_front();
   }
-  for (auto at = copies_.begin(); copies && at != copies_.end() && running_.size() < limits_.max_streams;) {
+  for (auto at = copies_.begin(); copies && at != copies_.end() && running_.size() < places;) {
     auto& on_shard = copies_on_shard_[{at->keyspace, at->shards.front()}];
     if (on_shard >= limits_.max_copies_per_shard) {
       ++at;

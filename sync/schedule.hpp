@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <list>
 #include <map>
 #include <optional>
@@ -43,9 +44,9 @@ class sync_schedule {
   /// Takes the calls out of the plan. Streams without any call, and those with a problem, are over at once.
   sync_schedule(sync_plan& plan, schedule_limits limits);
 
-  /// Tasks to start now. Their streams count as running until finished() or failed() is called with their id. Copies
-  /// wait while `copies` is false.
-  std::vector<scheduled_task> start(bool copies = true);
+  /// Tasks to start now, so that at most `at_once` run, and never more than `max_streams`. Their streams count as running until
+  /// finished() or failed() is called with their id. Copies wait while `copies` is false.
+  std::vector<scheduled_task> start(bool copies = true, std::size_t at_once = std::numeric_limits<std::size_t>::max());
 
   /// Takes copies that wait out of the queue when their shard does not serve any more: what it holds is older than what
   /// its successors do, and a position taken there leads nowhere. Incremental tables are planned again, full refreshes

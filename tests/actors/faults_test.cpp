@@ -101,6 +101,7 @@ struct silent_client final : vstream_client {
     return std::make_unique<call>(open_calls);
   }
   void reconnect(std::chrono::milliseconds) override {}
+  std::size_t fed_calls() const override { return 0; }
 };
 
 struct still_clock final : sync_clock {

@@ -72,6 +72,28 @@ scripted_server::script_function always(call_script script) {
 
 }  // namespace
 
+TEST_CASE("a call is fed from its first response until nothing is found any more, or it is dropped") {
+  scripted_server server(always({{"a", "b"}, 1, std::nullopt}));
+  auto client = client_of(server.settings());
+  CHECK(client->fed_calls() == 0);
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({}, listener);
+  REQUIRE(take_next(*call, *listener));
+  CHECK(client->fed_calls() == 1);
+  REQUIRE(take_next(*call, *listener));
+  // The last one is still being looked at.
+  CHECK(client->fed_calls() == 1);
+  CHECK(call->take() == nullptr);
+  CHECK(client->fed_calls() == 0);
+
+  auto another = std::make_shared<recording_listener>();
+  auto dropped = client->open({}, another);
+  REQUIRE(another->wait_for_news());
+  CHECK(client->fed_calls() == 1);
+  dropped.reset();
+  CHECK(client->fed_calls() == 0);
+}
+
 TEST_CASE("channel plans") {
   CHECK(plan_channels(0).channels == 1);
   CHECK(plan_channels(1).channels == 1);

@@ -81,6 +81,8 @@ struct run_settings {
   std::string state_text;
   /// While copies go on for longer, tables that are done catch up again.
   std::chrono::milliseconds refresh_interval = std::chrono::hours(1);
+  /// So many streams run at once before it is known how fast they are; not set = max_streams, always.
+  std::optional<std::size_t> streams_at_least;
   /// Replicas: the peek sees more than the tablets that stream.
   bool lagging = false;
   /// With lagging: the tablet that was peeked at has transactions of its own, which the one that streams never sends.

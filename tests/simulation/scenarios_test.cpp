@@ -386,6 +386,44 @@ TEST_CASE("a slow output holds the readers back") {
   s.truth();
 }
 
+TEST_CASE("more streams run at once while they wait for their servers") {
+  scene s({{"t0", true}}, {0x20, 0x40, 0x60, 0x80, 0xa0, 0xc0, 0xe0});
+  for (std::int64_t id = 1; id <= 40; ++id) s.branch.fill(0, id);
+  s.settings.config.max_streams = 7;
+  s.settings.streams_at_least = 2;
+  std::set<std::size_t> at_once;
+  s.settings.on_step = [&](engine_run& run) {
+    run.server_stands_still = run.elapsed_seconds() < 5;
+    if (run.server_stands_still) at_once.insert(run.server().calls().size());
+  };
+  s.read();
+  CHECK(at_once.count(2) == 1);
+  CHECK(*at_once.rbegin() == 7);
+  CHECK(s.check.all_complete());
+  s.truth();
+}
+
+TEST_CASE("no more streams run at once while those that do wait for the output") {
+  std::vector<model_table> tables;
+  for (int i = 0; i < 8; ++i) tables.push_back({"t" + std::to_string(i), true});
+  scene s(tables);
+  for (std::size_t table = 0; table < tables.size(); ++table)
+    for (std::int64_t id = 1; id <= 20; ++id) s.branch.fill(table, id, 60'000);
+  s.settings.config.max_streams = 8;
+  s.settings.config.max_copies_per_shard = 8;
+  s.settings.streams_at_least = 2;
+  std::size_t at_once = 0;
+  s.settings.on_step = [&](engine_run& run) {
+    run.output_stands_still = run.elapsed_seconds() < 60;
+    if (run.elapsed_seconds() < 60) at_once = std::max(at_once, run.server().calls().size());
+  };
+  s.read();
+  CHECK(at_once == 2);
+  CHECK(s.report.most_queued_bytes <= 8 * 2 * batch::capacity);
+  CHECK(s.check.all_complete());
+  s.truth();
+}
+
 TEST_CASE("a stream that is done keeps its place until its rows are written") {
   std::vector<model_table> tables;
   for (int i = 0; i < 12; ++i) tables.push_back({"t" + std::to_string(i), true});

@@ -518,6 +518,10 @@ std::unique_ptr<vstream_call> stream_server::open(vstream_request request,
   return std::make_unique<handle>(std::move(call));
 }
 
+std::size_t stream_server::fed_calls() const {
+  return static_cast<std::size_t>(std::count_if(calls_.begin(), calls_.end(), [](const auto& call) { return call->fed(); }));
+}
+
 void stream_server::tidy() {
   calls_.erase(std::remove_if(calls_.begin(), calls_.end(), [](const auto& call) { return !call->open(); }),
                calls_.end());

@@ -106,6 +106,8 @@ class served_call {
   const opened_call& request() const { return request_; }
   std::size_t events_sent() const { return events_sent_; }
   std::size_t ready_bytes() const { return ready_bytes_; }
+  /// Responses came since take() last found nothing.
+  bool fed() const { return told_ready_ && !dropped_; }
   /// Events that were not sent yet are in the middle of a transaction.
   bool inside_transaction() const { return !outbox_.empty() && !outbox_.front().first_of_chunk; }
   /// Positions that the client may store from now on: shard and text of every VGTID whose COMMIT was sent.
@@ -185,6 +187,7 @@ class stream_server final : public vstream_client {
   std::unique_ptr<vstream_call> open(vstream_request request,
                                      std::shared_ptr<vstream_listener> listener) override;
   void reconnect(std::chrono::milliseconds) override { ++reconnects; }
+  std::size_t fed_calls() const override;
 
   /// Calls that have not ended yet.
   std::vector<std::shared_ptr<served_call>>& calls() { return calls_; }

@@ -72,6 +72,26 @@ TEST_CASE("catch-ups come first, and limits hold") {
   CHECK(tasks[0].spec.tables[0].stream == 1);
 }
 
+TEST_CASE("no more streams are started than may run at once now, nor than the configuration allows") {
+  std::vector<session_spec> copies;
+  for (stream_index i = 0; i < 8; ++i) copies.push_back(spec_of(stream_kind::copy, std::to_string(i), {i}));
+  auto plan = plan_of(8, std::move(copies));
+  schedule_limits limits;
+  limits.max_streams = 5;
+  sync_schedule schedule(plan, limits);
+  auto tasks = schedule.start(true, 2);
+  CHECK(tasks.size() == 2);
+  CHECK(schedule.start(true, 2).empty());
+  CHECK(schedule.start(true, 3).size() == 1);
+  CHECK(schedule.start(true, 100).size() == 2);
+  // Fewer from here on: those that run stay.
+  CHECK(schedule.start(true, 1).empty());
+  CHECK(schedule.running() == 5);
+  for (const auto& task : tasks) schedule.finished(task.id, at(task.spec, server + "1-10"));
+  CHECK(schedule.start(true, 3).empty());
+  CHECK(schedule.start(true, 4).size() == 1);
+}
+
 TEST_CASE("a copy that ends before the stop joins the catch-up") {
   auto plan = plan_of(1, {spec_of(stream_kind::copy, "-", {0})});
   sync_schedule schedule(plan, {});

@@ -1,0 +1,60 @@
+// How many streams run at once: as many as it takes to keep the processors at work, at most `max_streams`.
+//
+// Streams whose servers are slow are idle for most of the time, and many of them make the rate. Where few streams bring more
+// than is decoded or written, more of them bring nothing: they wait for each other, with their responses and batches in memory that no
+// longer fits into the processor's caches (docs/benchmarks.md, "A call"). Pure; one owner.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+
+namespace psource {
+
+struct width_settings {
+  /// So many streams run at the start, and are never too many.
+  std::size_t least = 12;
+  /// Never more (`max_streams`).
+  std::size_t most = 64;
+  /// Threads that decode.
+  std::size_t workers = 2;
+};
+
+/// For so many threads that decode: six streams for each may run at once whatever they bring.
+inline width_settings width_for(std::size_t max_streams, std::size_t workers) {
+  return {6 * workers, max_streams, workers};
+}
+
+class stream_width {
+ public:
+  explicit stream_width(width_settings settings);
+
+  /// Streams that may run at once now.
+  std::size_t now() const { return now_; }
+  /// Whether that can change at all.
+  bool moves() const { return settings_.least < settings_.most; }
+
+  /// Looks at the running streams while others wait for their turn: `fed` have responses that are not used up (a stream that
+  /// waits for standard output is among them), `all_run` tells that now() of them run. A number of looks together may change now().
+  /// Returns when to look again.
+  std::chrono::milliseconds look(std::size_t fed, bool all_run);
+
+  /// Between two looks.
+  static constexpr std::chrono::milliseconds between{10};
+  /// So many looks make a judgement.
+  static constexpr std::size_t looks_of_a_judgement = 10;
+  /// After a judgement that changes nothing; twice as long after the next one, up to the longest.
+  static constexpr std::chrono::milliseconds first_pause{100};
+  static constexpr std::chrono::milliseconds longest_pause{1000};
+
+ private:
+  void judge();
+
+  width_settings settings_;
+  std::size_t now_;
+  std::size_t looks_ = 0;
+  std::size_t fed_ = 0;  // Summed up over the looks.
+  bool all_run_ = true;  // At each of the looks.
+  std::chrono::milliseconds pause_{0};
+};
+
+}  // namespace psource

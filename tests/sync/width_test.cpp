@@ -1,0 +1,105 @@
+// How many streams run at once: more while they wait for their servers, fewer while they wait for us.
+#include <doctest/doctest.h>
+
+#include <initializer_list>
+
+#include "sync/stream_width.hpp"
+
+using namespace psource;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr width_settings settings{8, 64, 2};
+
+// Looks until a judgement has been made; returns when to look again after it.
+std::chrono::milliseconds judge(stream_width& width, std::size_t fed, bool all_run = true) {
+  for (std::size_t i = 1; i < stream_width::looks_of_a_judgement; ++i)
+    CHECK(width.look(fed, all_run) == stream_width::between);
+  return width.look(fed, all_run);
+}
+
+}  // namespace
+
+TEST_CASE("streams that wait for their servers become more, up to the most") {
+  stream_width width(settings);
+  CHECK(width.moves());
+  CHECK(width.now() == 8);
+  for (const std::size_t next : {16u, 32u, 64u}) {
+    CHECK(judge(width, 0) == stream_width::between);
+    CHECK(width.now() == next);
+  }
+  judge(width, 0);
+  CHECK(width.now() == 64);
+}
+
+TEST_CASE("a most that is no multiple is kept to") {
+  stream_width width({8, 20, 2});
+  judge(width, 0);
+  judge(width, 0);
+  CHECK(width.now() == 20);
+}
+
+TEST_CASE("streams that keep the processors at work stay as many as they are") {
+  stream_width width(settings);
+  judge(width, 1);
+  CHECK(width.now() == 8);
+  judge(width, 8);
+  CHECK(width.now() == 8);
+}
+
+TEST_CASE("streams that bring more than is decoded become fewer, down to the least") {
+  stream_width width(settings);
+  while (width.now() < 64) judge(width, 0);
+  judge(width, 4);
+  CHECK(width.now() == 64);
+  for (const std::size_t next : {32u, 16u, 8u, 8u}) {
+    judge(width, 5);
+    CHECK(width.now() == next);
+  }
+}
+
+TEST_CASE("a judgement is by all of its looks") {
+  stream_width width(settings);
+  // Ten in all, so one on the average.
+  for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i) width.look(i == 3 ? 10 : 0, true);
+  CHECK(width.now() == 8);
+  // Nine.
+  for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i) width.look(i == 3 ? 9 : 0, true);
+  CHECK(width.now() == 16);
+}
+
+TEST_CASE("where fewer run than may, more may not help") {
+  stream_width width(settings);
+  judge(width, 0, false);
+  CHECK(width.now() == 8);
+  for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i) width.look(0, i != 3);
+  CHECK(width.now() == 8);
+  judge(width, 0);
+  CHECK(width.now() == 16);
+}
+
+TEST_CASE("while nothing changes, looks become rare; a change makes them frequent again") {
+  stream_width width(settings);
+  for (const auto pause : {100ms, 200ms, 400ms, 800ms, 1000ms, 1000ms}) CHECK(judge(width, 2) == stream_width::between + pause);
+  CHECK(judge(width, 0) == stream_width::between);
+  CHECK(judge(width, 2) == stream_width::between + 100ms);
+}
+
+TEST_CASE("fewer streams than the least: nothing to judge") {
+  for (const std::size_t most : {1u, 8u}) {
+    stream_width width({8, most, 2});
+    CHECK_FALSE(width.moves());
+    CHECK(width.now() == most);
+    judge(width, 0);
+    CHECK(width.now() == most);
+    judge(width, 5);
+    CHECK(width.now() == most);
+  }
+}
+
+TEST_CASE("with many processors all may run at once") {
+  CHECK(stream_width(width_for(64, 2)).now() == 12);
+  CHECK(stream_width(width_for(64, 32)).now() == 64);
+  CHECK(stream_width(width_for(3, 2)).now() == 3);
+}
