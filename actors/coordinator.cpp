@@ -1,6 +1,7 @@
 // Implementation of coordinator.hpp.
 #include "actors/coordinator.hpp"
 
+#include <algorithm>
 #include <caf/actor_clock.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/send.hpp>
@@ -240,7 +241,9 @@ void coordinator_state::start_tasks() {
 // a short stream.
 void coordinator_state::give_to_reader(scheduled_task&& task) {
   auto figures = parts.counters->streams.add(shard_id{task.spec.keyspace, task.spec.shards.front()}.to_string());
-  auto given = std::make_shared<reader_task>(reader_task{task.id, std::move(task.spec), std::move(figures)});
+  const std::size_t at_once = std::min(width.now(), schedule->running() + schedule->waiting());
+  auto given = std::make_shared<reader_task>(reader_task{task.id, std::move(task.spec), std::move(figures),
+                                                         batch_size_for(at_once, parts.large_batches)});
   stream_reader_actor& reader = readers[task.id];
   if (resting.empty()) {
     reader = self->spawn<with_me>(stream_reader, std::move(given), parts.clock, parts.client, parts.questions,

@@ -41,6 +41,8 @@ struct engine_parts {
   schedule_limits limits;
   /// `most` = limits.max_streams.
   width_settings width;
+  /// Bytes that the batches of all streams may have together, where few run: larger ones than those of many.
+  std::size_t large_batches = std::size_t{4} << 20;
   /// What the plan was made from, without its state: tables whose shards are replaced are planned again from it. May be
   /// empty: then they fail.
   std::shared_ptr<const plan_input> planned_from;

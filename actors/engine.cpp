@@ -106,8 +106,6 @@ engine_result engine::run(sync_plan plan, std::shared_ptr<const plan_input> plan
   parts.readers.max_retries = impl_->options.max_retries;
   parts.readers.timeout = impl_->options.timeout;
   parts.readers.seed = std::random_device{}();
-  parts.readers.batch_size =
-      batch_size_for(std::min(impl_->options.max_streams, plan.catch_ups.size() + plan.copies.size()));
   parts.emitting.checkpoints = impl_->options.checkpoints;
   parts.emitting.hide = impl_->options.hide;
   parts.emitting.level = impl_->options.level;

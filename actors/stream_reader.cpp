@@ -45,7 +45,11 @@ std::chrono::steady_clock::time_point stream_reader_state::now() const {
 void stream_reader_state::begin(reader_task&& task) {
   id = task.id;
   session = std::make_unique<stream_session>(std::move(task.spec), clock);
-  if (current) current->clear();
+  batch_size = task.batch_size;
+  if (current) {
+    current->clear();
+    current->resize(batch_size);
+  }
   figures = std::move(task.figures);
   // What earlier calls still have to say is not meant for this one.
   ++attempt;
@@ -93,14 +97,13 @@ bool stream_reader_state::in_flight_at_most(std::size_t count) {
 bool stream_reader_state::have_buffer() {
   if (current) return true;
   if (free.empty() && !in_flight_at_most(window - 1)) return false;
-  if (!free.empty()) {
+  if (free.empty()) {
+    current = std::make_shared<batch>();
+  } else {
     current = std::move(free.back());
     free.pop_back();
-    return true;
   }
-  current = std::make_shared<batch>();
-  current->most = settings.batch_size;
-  current->reserve();
+  current->resize(batch_size);
   return true;
 }
 

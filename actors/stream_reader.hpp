@@ -32,8 +32,6 @@ struct reader_settings {
   std::chrono::milliseconds suspicion = std::chrono::seconds(10);
   /// How often the reader looks at its clock.
   std::chrono::milliseconds watch_interval = std::chrono::seconds(5);
-  /// Bytes of a batch (batch_size_for()).
-  std::size_t batch_size = batch::capacity;
   /// Seeds the jitter of the back-off.
   std::uint64_t seed = 0;
 };
@@ -43,6 +41,8 @@ struct reader_task {
   task_id id = 0;
   session_spec spec;
   std::shared_ptr<stream_progress> figures;
+  /// Bytes of its batches.
+  std::size_t batch_size = batch::capacity;
 };
 
 struct stream_reader_state {
@@ -62,6 +62,7 @@ struct stream_reader_state {
   emitter_actor emitter;
   coordinator_actor coordinator;
   std::shared_ptr<stream_progress> figures;
+  std::size_t batch_size = batch::capacity;
 
   /// The running call; none while waiting for a retry.
   std::unique_ptr<vstream_call> call;

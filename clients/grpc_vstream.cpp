@@ -677,20 +677,21 @@ class grpc_vstream_client::call_handle final : public vstream_call {
 
 channel_plan plan_channels(unsigned streams, std::optional<std::chrono::microseconds> round_trip) {
   constexpr unsigned calls_per_channel = 90;
-  constexpr unsigned few_streams = 8;
+  constexpr unsigned most_probing = 8;
   // Twice what the fastest server sends (rows made up on the same machine), because a window is announced again only when half
   // of it is used up.
   constexpr std::uint64_t bytes_per_microsecond = 1500;
   constexpr std::uint64_t most_of_all = std::uint64_t{32} << 20;
   constexpr std::uint64_t most_of_one = std::uint64_t{16} << 20;
-  // With less, one stream is slower over TLS, and each response wakes more threads.
+  // With less, streams are slower on a short line, too: the server stands still after each part of a response, and each part wakes
+  // threads.
   constexpr std::uint64_t least = std::uint64_t{1} << 20;
   // Below that a window of one's own brings nothing over gRPC's.
   constexpr std::uint64_t worth_it = std::uint64_t{128} << 10;
   const unsigned needed = streams / calls_per_channel + (streams % calls_per_channel != 0 ? 1 : 0);
   channel_plan plan;
   plan.channels = std::max({1U, needed, std::min(streams, 4U)});
-  plan.bdp_probe = streams <= few_streams;
+  plan.bdp_probe = streams <= most_probing;
   if (!round_trip) {
     return plan;
   }
@@ -698,10 +699,8 @@ channel_plan plan_channels(unsigned streams, std::optional<std::chrono::microsec
   const auto microseconds =
       std::clamp<std::int64_t>(round_trip->count(), 0, std::int64_t{3'600'000'000});
   const std::uint64_t line = static_cast<std::uint64_t>(microseconds) * bytes_per_microsecond / plan.channels;
-  const std::uint64_t window = std::min({line, most_of_all / std::max(1U, streams), most_of_one});
-  if (streams <= few_streams) {
-    plan.window = static_cast<std::size_t>(std::max(window, least));
-  } else if (window >= worth_it) {
+  const std::uint64_t window = std::min({std::max(line, least), most_of_all / std::max(1U, streams), most_of_one});
+  if (window >= worth_it) {
     plan.window = static_cast<std::size_t>(window);
   }
   return plan;

@@ -29,9 +29,8 @@ struct channel_plan {
 
 /// The plan for so many streams at once: max(ceil(streams / 90), min(streams, 4)) channels, at least one,
 /// because servers allow about 100 calls per connection and say nothing when more wait. Where the time of a round trip is
-/// known, windows follow from it: what the line can hold, but for all streams together 32 MiB at most, and at least 1 MiB up
-/// to 8 streams. Where it is not, gRPC probes up to 8 streams. With more, a window that is not larger than gRPC's own of
-/// 64 KiB by far is left to it. Pure.
+/// known, windows follow from it: what the line can hold, and at least 1 MiB, but for all streams together 32 MiB at most. Where
+/// that is not larger than gRPC's own of 64 KiB by far, it is left to gRPC. Where the time is not known, gRPC probes up to 8 streams. Pure.
 channel_plan plan_channels(unsigned streams, std::optional<std::chrono::microseconds> round_trip = std::nullopt);
 
 /// Bounds of a call, and of what all calls of a client read ahead.

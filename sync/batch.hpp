@@ -72,10 +72,10 @@ struct batch {
   /// Conversions reserve a little more than they write.
   static constexpr std::size_t slack = 8 * 1024;
 
-  /// Room for as many lines as it takes. Forgets those that it has.
-  void reserve() {
-    lines.release();
-    lines.reserve(most + slack);
+  /// For lines of so many bytes from here on, with room for them. Forgets those that it has.
+  void resize(std::size_t bytes) {
+    most = bytes;
+    if (lines.capacity() < most + slack || lines.capacity() > 2 * most) reserve();
   }
   bool empty() const { return lines.empty() && moves.empty() && removals.empty() && warnings.empty(); }
   /// For the next lines. One record may have made it much larger than the others; that memory is not kept.
@@ -88,6 +88,10 @@ struct batch {
     warnings.clear();
     newest_commit_seconds = 0;
   }
+  void reserve() {
+    lines.release();
+    lines.reserve(most + slack);
+  }
   void count(stream_index stream, std::uint64_t records) {
     for (auto& entry : counts)
       if (entry.stream == stream) {
@@ -99,9 +103,8 @@ struct batch {
 };
 
 /// Bytes of a batch where so many streams run at once: larger ones are handed from thread to thread less often, as long as
-/// all of them (two for each stream) stay below 4 MiB; at least batch::capacity, at most four times that. Pure.
-inline std::size_t batch_size_for(std::size_t streams) {
-  constexpr std::size_t all = 4 * 1024 * 1024;
+/// all of them (two for each stream) stay below `all`; at least batch::capacity, at most four times that. Pure.
+inline std::size_t batch_size_for(std::size_t streams, std::size_t all = std::size_t{4} << 20) {
   return std::clamp(all / (2 * std::max<std::size_t>(1, streams)), batch::capacity, 4 * batch::capacity);
 }
 

@@ -12,16 +12,16 @@ namespace psource {
 
 struct width_settings {
   /// So many streams run at the start, and are never too many.
-  std::size_t least = 12;
+  std::size_t least = 8;
   /// Never more (`max_streams`).
   std::size_t most = 64;
   /// Threads that decode.
   std::size_t workers = 2;
 };
 
-/// For so many threads that decode: six streams for each may run at once whatever they bring.
+/// For so many threads that decode: four streams for each may run at once whatever they bring.
 inline width_settings width_for(std::size_t max_streams, std::size_t workers) {
-  return {6 * workers, max_streams, workers};
+  return {4 * workers, max_streams, workers};
 }
 
 class stream_width {

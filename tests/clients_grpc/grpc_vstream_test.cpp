@@ -112,12 +112,13 @@ TEST_CASE("channel plans") {
 TEST_CASE("windows follow from the length of the line") {
   constexpr std::size_t kib = 1024;
   constexpr std::size_t mib = 1024 * kib;
-  // Next door: one size up to 8 streams, then gRPC's own.
+  // Next door: one size, as long as all together are not too much.
   for (const auto near : {-1us, 0us, 100us}) {
     CHECK(plan_channels(1, near).window == mib);
-    CHECK(plan_channels(8, near).window == mib);
-    CHECK(plan_channels(9, near).window == 0);
-    CHECK(plan_channels(64, near).window == 0);
+    CHECK(plan_channels(32, near).window == mib);
+    CHECK(plan_channels(64, near).window == 512 * kib);
+    CHECK(plan_channels(256, near).window == 128 * kib);
+    CHECK(plan_channels(257, near).window == 0);
     CHECK(plan_channels(64, near).channels == 4);
   }
   CHECK(plan_channels(1, 3ms).window == 4'500'000);
@@ -132,8 +133,8 @@ TEST_CASE("windows follow from the length of the line") {
     CHECK(plan_channels(257, far).window == 0);
     CHECK(plan_channels(0xffffffff, far).window == 0);
   }
-  CHECK(plan_channels(64, 1ms).window == 375'000);
-  CHECK(plan_channels(64, 300us).window == 0);
+  CHECK(plan_channels(16, 4ms).window == 1'500'000);
+  CHECK(plan_channels(16, 1ms).window == mib);
   CHECK_FALSE(plan_channels(64, 30ms).bdp_probe);
 }
 

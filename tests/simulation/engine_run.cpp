@@ -262,6 +262,7 @@ run_report engine_run::run() {
   parts.readers.seed = 1;
   parts.emitting.checkpoints.with_records = input.config.checkpoint_interval;
   parts.limits = {input.config.max_streams, input.config.max_copies_per_shard, input.config.on_lost_position};
+  parts.large_batches = settings_.large_batches;
   parts.width.most = input.config.max_streams;
   parts.width.least = settings_.streams_at_least.value_or(parts.width.most);
   parts.on_emitter = [this](emitter_actor emitter) { machine_->bridge->target = std::move(emitter); };

@@ -83,6 +83,8 @@ struct run_settings {
   std::chrono::milliseconds refresh_interval = std::chrono::hours(1);
   /// So many streams run at once before it is known how fast they are; not set = max_streams, always.
   std::optional<std::size_t> streams_at_least;
+  /// What batches that are larger, because few streams run, may take together.
+  std::size_t large_batches = 0;
   /// Replicas: the peek sees more than the tablets that stream.
   bool lagging = false;
   /// With lagging: the tablet that was peeked at has transactions of its own, which the one that streams never sends.

@@ -164,6 +164,7 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
         quiet || chance.percent(50) ? lost_position_behavior::resync_data : lost_position_behavior::fail_sync;
     settings.config.max_streams = 1 + chance.below(6);
     settings.streams_at_least = 1 + chance.below(3);
+    if (chance.percent(20)) settings.large_batches = std::size_t{4} << 20;
     settings.config.max_copies_per_shard = 1 + chance.below(2);
     settings.config.max_retries = static_cast<std::uint32_t>(1 + chance.below(4));
     if (high - low < 256) {

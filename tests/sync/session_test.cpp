@@ -320,6 +320,16 @@ TEST_CASE("batches are larger where few streams run, and all together stay below
   for (const std::size_t streams : {16, 64, 1024}) CHECK(batch_size_for(streams) == batch::capacity);
 }
 
+TEST_CASE("a batch takes another size without keeping memory for a larger one") {
+  batch one;
+  for (const std::size_t size : {512 * 1024, 128 * 1024, 256 * 1024}) {
+    one.resize(size);
+    CHECK(one.most == size);
+    CHECK(one.lines.capacity() >= size + batch::slack);
+    CHECK(one.lines.capacity() <= 2 * size);
+  }
+}
+
 TEST_CASE("a batch stops between two rows when it is full, and goes on with the next one") {
   driver d(catch_up_spec(server + "1-5", server + "1-6"));
   event_script script;

@@ -99,7 +99,7 @@ TEST_CASE("fewer streams than the least: nothing to judge") {
 }
 
 TEST_CASE("with many processors all may run at once") {
-  CHECK(stream_width(width_for(64, 2)).now() == 12);
+  CHECK(stream_width(width_for(64, 2)).now() == 8);
   CHECK(stream_width(width_for(64, 32)).now() == 64);
   CHECK(stream_width(width_for(3, 2)).now() == 3);
 }
