@@ -212,9 +212,10 @@ void stream_reader_state::take_rows(result<looked_up_rows>& rows) {
 }
 
 bool stream_reader_state::is_suspect(std::chrono::steady_clock::time_point time) const {
-  if (!session->heard() || time - progress_time < settings.suspicion) return false;
-  if (!suspected_at) return session->advances() == advances_at_open || session->may_miss_the_stop();
-  return session->may_miss_the_stop() && time - *suspected_at >= settings.suspicion;
+  if (!session->heard() || (suspected_at && time - *suspected_at < settings.suspicion)) return false;
+  if (session->is_overdue()) return true;
+  if (time - progress_time < settings.suspicion) return false;
+  return session->may_miss_the_stop() || (!suspected_at && session->advances() == advances_at_open);
 }
 
 void stream_reader_state::suspect() {
@@ -237,7 +238,7 @@ void stream_reader_state::take_positions(const shard_name& shard, const result<s
   // Whoever cannot answer proves nothing; the time limits go on.
   if (!positions) return;
   const bool still_silent = !blocked && !looking_up && session->progress() == progress_at_question;
-  if (still_silent && session->reaches_all_of(shard, positions->executed)) {
+  if (session->cut_stop(shard, positions->executed) && still_silent) {
     hand_over();
     succeed();
     return;

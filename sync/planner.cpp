@@ -47,6 +47,12 @@ session_spec call_for(const plan_input& input, stream_kind kind, const keyspace_
   return spec;
 }
 
+// "Refresh and remove records": the destination keeps no rows of earlier generations (Airbyte, resumable refreshes).
+bool takes_rows_away(const configured_stream& configured) {
+  return configured.generation_id && *configured.generation_id > 0 &&
+         configured.minimum_generation_id == configured.generation_id;
+}
+
 // From where the changes of the table on the shard have to be delivered; empty = there is no such position.
 const std::string& start_of(const saved_shard& saved) {
   return saved.cursor.position.empty() ? saved.since : saved.cursor.position;
@@ -82,7 +88,7 @@ class planner {
   void plan_missing_table(planned_stream& stream, const configured_stream& configured);
   void keep_saved_cursors(planned_stream& stream);
   void plan_full_refresh(planned_stream& stream, const configured_stream& configured);
-  void plan_incremental(planned_stream& stream);
+  void plan_incremental(planned_stream& stream, const configured_stream& configured);
   void plan_shard(planned_stream& stream, const shard_name& shard, const saved_shard& saved);
   bool follow_old_shards(planned_stream& stream, const std::vector<shard_name>& missing);
   void lose_position(planned_stream& stream, const shard_name& shard, shard_cursor cursor, error_code code,
@@ -204,7 +210,7 @@ void planner::plan_stream(const configured_stream& configured) {
   } else if (configured.mode == sync_mode::full_refresh) {
     plan_full_refresh(stream, configured);
   } else {
-    plan_incremental(stream);
+    plan_incremental(stream, configured);
   }
   plan_.streams.push_back(std::move(stream));
 }
@@ -313,10 +319,16 @@ void planner::plan_full_refresh(planned_stream& stream, const configured_stream&
   }
 }
 
-void planner::plan_incremental(planned_stream& stream) {
+void planner::plan_incremental(planned_stream& stream, const configured_stream& configured) {
   const saved_stream_state* state = saved(stream.id);
   if (state != nullptr && state->full_refresh) {
     plan_.infos.push_back("Incremental read of " + stream.id.to_string() + " ignores the saved full-refresh state.");
+    state = nullptr;
+  }
+  if (state != nullptr && state->from_legacy && takes_rows_away(configured)) {
+    plan_.warnings.push_back("The destination takes the rows of " + stream.id.to_string() +
+                             " away that were delivered before, and its saved state, from which only changes would come, is an untyped one, "
+                             "out of which a platform cannot take single tables. The table is copied anew.");
     state = nullptr;
   }
   std::vector<shard_name> missing;
@@ -407,14 +419,29 @@ void planner::check_since(const planned_stream& stream, const shard_name& shard,
   if (cursor.since.empty()) return;
   const shard_id id{stream.id.keyspace, shard};
   const auto since = gtid_set::parse_position(cursor.since);
-  // Replicas may keep their binary logs for longer.
-  const auto primary = input_.config.tablets == tablet_type::primary ? input_.primaries.find(id) : input_.primaries.end();
-  const bool purged = since && primary != input_.primaries.end() && !since->contains(primary->second.purged);
-  if (since && !purged && !is_foreign(id, *since)) return;
+  const auto primary = input_.primaries.find(id);
+  const bool told = primary != input_.primaries.end();
+  // Of replicas it is not asked: they may keep their binary logs for longer.
+  const auto is_purged = [&](const gtid_set& position) {
+    return told && input_.config.tablets == tablet_type::primary && !position.contains(primary->second.purged);
+  };
+  const bool foreign = since && is_foreign(id, *since);
+  const bool purged = since && is_purged(*since);
+  if (since && !purged && !foreign) return;
+  const std::string copy = "The copy of " + stream.id.to_string() + " on shard " + shard.str();
+  if (foreign) {
+    // What a failover has lost of it never happened on this server; all that it has done since the rest comes from there.
+    const gtid_set kept = since->common_with(told ? primary->second.executed : input_.stops.at(id));
+    if (!kept.empty() && !is_purged(kept)) {
+      cursor.since = kept.to_position();
+      plan_.warnings.push_back(copy + " starts over, and the server has not executed all of the position at which it began first. Rows of "
+                                      "transactions that a failover has lost stay in the destination.");
+      return;
+    }
+  }
   cursor.since.clear();
-  plan_.warnings.push_back("The copy of " + stream.id.to_string() + " on shard " + shard.str() +
-                           (purged ? " starts over, and the binary logs since it began first were purged."
-                                   : " starts over, and the server does not know the position at which it began first.") +
+  plan_.warnings.push_back(copy + (purged ? " starts over, and the binary logs since it began first were purged."
+                                          : " starts over, and the server does not know the position at which it began first.") +
                            " Rows that were delivered then and are deleted by now stay in the destination.");
 }
 

@@ -84,7 +84,7 @@ const char* to_string(stream_kind kind) {
 void session_spec::stop_by_commit_time(std::int64_t peek_seconds) {
   // By then everything from before the peek has come.
   constexpr std::int64_t grace_seconds = 30;
-  if (tablet != tablet_type::primary) stop_commit_seconds = peek_seconds + grace_seconds;
+  stop_commit_seconds = peek_seconds + grace_seconds;
 }
 
 void session_spec::go_on_with(std::vector<shard_name> now) {
@@ -917,7 +917,7 @@ bool stream_session::at_stop() {
     // A shard that is not in the stream yet comes with the reshard of those that are.
     shard_slots* shard = find_shard(name.str());
     if (shard == nullptr) return false;
-    if (shard->past_grace) continue;
+    if (shard->past_grace && spec_.tablet != tablet_type::primary) continue;
     if (!shard->position) {
       auto here = gtid_set::parse_position(shard->gtid);
       if (!here) return false;
@@ -939,17 +939,23 @@ bool stream_session::would_repeat_copy() const {
 }
 
 bool stream_session::may_miss_the_stop() const {
-  return spec_.kind == stream_kind::catch_up && spec_.stop_commit_seconds && spec_.old_shards.empty();
+  return spec_.kind == stream_kind::catch_up && spec_.old_shards.empty();
 }
 
-bool stream_session::reaches_all_of(const shard_name& name, const gtid_set& executed) {
-  shard_slots* shard = find_shard(name.str());
-  if (!may_miss_the_stop() || shard == nullptr || shard->provisional) return false;
+bool stream_session::is_overdue() const {
+  return may_miss_the_stop() && std::any_of(shards_.begin(), shards_.end(), [](const auto& shard) { return shard.past_grace; });
+}
+
+bool stream_session::cut_stop(const shard_name& name, const gtid_set& executed) {
+  const shard_slots* shard = find_shard(name.str());
+  const auto stop = spec_.stops.find(name);
+  if (!may_miss_the_stop() || shard == nullptr || shard->provisional || stop == spec_.stops.end()) return false;
+  if (executed.empty() || executed.flavor() != stop->second.flavor()) return false;
+  // Where a primary lacks something of the stream's own position, that is lost, and none to end at.
   const auto here = gtid_set::parse_position(shard->gtid);
-  if (!here || !here->contains(executed)) return false;
-  shard->past_grace = true;
-  finished_ = at_stop();
-  return finished_;
+  if (!here || (spec_.tablet == tablet_type::primary && !executed.contains(*here))) return false;
+  stop->second = stop->second.common_with(executed);
+  return at_stop();
 }
 
 void stream_session::seal(batch& out) {

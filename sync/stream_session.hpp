@@ -110,12 +110,12 @@ struct session_spec {
   /// All shards that come in their place, this session's included.
   std::vector<shard_name> replacements;
   /// Replicas may hold GTIDs of their own that the peek saw and this tablet never sends: a transaction committed at or
-  /// after this second (server time) ends the stream as well.
+  /// after this second (server time) ends their stream as well. Of a primary, the stop is in doubt then (stream_session::is_overdue()).
   std::optional<std::int64_t> stop_commit_seconds;
   /// A further catch-up of tables that had reached their stop before: they stay complete when it is cut off.
   bool additional = false;
 
-  /// Sets stop_commit_seconds where replicas are read. `peek_seconds`: the server's time of the peek, since 1970.
+  /// Sets stop_commit_seconds. `peek_seconds`: the server's time of the peek, since 1970.
   void stop_by_commit_time(std::int64_t peek_seconds);
   /// A reshard has made these the stream's shards.
   void go_on_with(std::vector<shard_name> now);
@@ -169,12 +169,15 @@ class stream_session {
   /// Another attempt would deliver the rows of this one again, from the first on: a full refresh of a table whose copy cannot
   /// go on in its middle.
   bool would_repeat_copy() const;
-  /// The stop may hold GTIDs that this tablet never sends, and a shard without writes sends nothing that would tell: the
-  /// primary has to be asked (reaches_all_of).
+  /// The stop may hold GTIDs that never come: a replica's own, or lost in a failover since the peek. The shard's primary has to be
+  /// asked (cut_stop) where the stream is silent, or overdue.
   bool may_miss_the_stop() const;
-  /// The shard's primary has executed so much and no more. True when may_miss_the_stop() and the end is reached with
-  /// that: then nothing more is to be read. Only while no response is being pumped.
-  bool reaches_all_of(const shard_name& shard, const gtid_set& executed);
+  /// Transactions have come that were committed long after the peek (session_spec::stop_commit_seconds), and the stop is not reached.
+  /// Never of replicas: that is the end of theirs.
+  bool is_overdue() const;
+  /// The shard's primary has executed so much: what else the stop holds is not waited for any more. True where the end is
+  /// reached without it. Only while no response is being pumped.
+  bool cut_stop(const shard_name& shard, const gtid_set& executed);
   /// Some message, a heartbeat included, has come in this attempt.
   bool heard() const { return heard_; }
   /// seal() would add something.

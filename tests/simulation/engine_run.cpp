@@ -197,6 +197,11 @@ run_report engine_run::run() {
           *gtid_set::parse_position(shard->position_text(seen) + ",ffffffff-0000-11ee-8000-000000000000:1-3");
       ++report_.troubles["positions with errant GTIDs"];
     }
+    if (settings_.lost && chance_.percent(60)) {
+      input.stops[id] =
+          *gtid_set::parse_position(shard->position_text(seen) + ",eeeeeeee-0000-11ee-8000-000000000000:1-3");
+      ++report_.troubles["positions of which a failover loses a part"];
+    }
   }
   for (std::size_t t = 0; t < branch_.tables().size(); ++t) {
     auto definition = definition_of(branch_.tables()[t], branch_.shape_now(t));

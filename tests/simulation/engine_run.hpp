@@ -89,6 +89,8 @@ struct run_settings {
   bool lagging = false;
   /// With lagging: the tablet that was peeked at has transactions of its own, which the one that streams never sends.
   bool errant = false;
+  /// Primaries: the peek sees transactions that the next primary never gets.
+  bool lost = false;
   chaos trouble;
   /// Sees each call when it is opened; may end it.
   std::function<void(class engine_run&, served_call&)> on_call;

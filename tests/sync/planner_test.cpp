@@ -456,6 +456,20 @@ TEST_CASE("a copy keeps where it began, and one after a broken one ends there") 
       REQUIRE(plan.warnings.size() == 1);
       CHECK(plan.warnings[0].find("purged") != std::string::npos);
     }
+    SUBCASE("of this server, some of it lost in a failover") {
+      const std::string lost = ",6ba72fa1-0000-11ee-8000-00000000dead:1-3";
+      entry.since = server + "1-7" + lost;
+      auto plan = w.plan();
+      REQUIRE(plan.copies.size() == 1);
+      CHECK(plan.copies[0].settles_at_since);
+      CHECK(plan.copies[0].tables[0].cursors.at(shard_name("-")).since == server + "1-7");
+      REQUIRE(plan.warnings.size() == 1);
+      CHECK(plan.warnings[0].find("has not executed all") != std::string::npos);
+      w.input.primaries[{keyspace_name("ks"), shard_name("-")}] = {gtids(server + "1-8"), gtids(server + "1-10")};
+      plan = w.plan();
+      CHECK_FALSE(plan.copies[0].settles_at_since);
+      CHECK(plan.copies[0].tables[0].cursors.at(shard_name("-")).since == server + "1-10");
+    }
     SUBCASE("of another server") {
       entry.since = "MySQL56/00000000-0000-0000-0000-000000000002:1-7";
       const auto plan = w.plan();
@@ -624,6 +638,32 @@ TEST_CASE("a start from LEGACY state keeps the cursors of a stream that `shards`
   // The emitter writes a STREAM state of it before anything else; the platform drops the LEGACY one then.
   REQUIRE(plan.streams[0].ledger.cursors.size() == 1);
   CHECK(plan.streams[0].ledger.cursors.at(shard_name("-")).position == server + "1-5");
+}
+
+TEST_CASE("a table whose rows the destination takes away is copied, though an untyped state still has its position") {
+  const auto planned = [](bool legacy, std::optional<std::int64_t> generation, std::optional<std::int64_t> minimum) {
+    world w({"-"});
+    w.save("t", "-", server + "1-5");
+    w.input.state.from_legacy = legacy;
+    w.input.state.streams.begin()->second.from_legacy = legacy;
+    w.input.streams[0].generation_id = generation;
+    w.input.streams[0].minimum_generation_id = minimum;
+    return w.plan();
+  };
+  const auto refreshed = planned(true, 3, 3);
+  CHECK(refreshed.copies.size() == 1);
+  CHECK(refreshed.catch_ups.empty());
+  CHECK(refreshed.warnings.size() == 1);
+  // What the first STREAM state, before any record, says of it.
+  CHECK(refreshed.states_first);
+  CHECK(refreshed.streams[0].ledger.cursors.at(shard_name("-")).position.empty());
+  // Rows stay; or the state is from after the platform had taken out what it wanted to.
+  for (const auto& plan : {planned(true, 3, 0), planned(true, 3, 2), planned(true, 0, 0), planned(true, std::nullopt, std::nullopt),
+                           planned(true, 3, std::nullopt), planned(false, 3, 3)}) {
+    CHECK(plan.copies.empty());
+    CHECK(plan.catch_ups.size() == 1);
+    CHECK(plan.warnings.empty());
+  }
 }
 
 TEST_CASE("old shards are followed to the selected ones only") {

@@ -314,6 +314,52 @@ TEST_CASE("copied rows of one snapshot share the server's time as cursor, the ne
   CHECK(records[0].cursor == d.clock->server + 1);
 }
 
+TEST_CASE("what the primary has not executed of the stop is not waited for") {
+  const std::string lost = "6ba72fa1-0000-11ee-8000-00000000dead:1-3";
+  auto spec = catch_up_spec(server + "1-5", server + "1-9," + lost);
+  spec.stop_by_commit_time(1000);
+  const shard_name shard("-");
+  driver d(spec);
+  event_script script;
+  const auto transaction = [&](int last, std::int64_t seconds) {
+    script.begin(seconds).field("t").insert("t", std::to_string(last), "a", seconds);
+    script.vgtid(server + "1-" + std::to_string(last)).commit(seconds);
+    return *d.give(script.take());
+  };
+  CHECK(d.session.may_miss_the_stop());
+  CHECK(transaction(6, 999) == pump_result::needs_input);
+  CHECK_FALSE(d.session.is_overdue());
+  SUBCASE("a stream that goes on ends with its next transaction") {
+    CHECK(transaction(8, 1029) == pump_result::needs_input);
+    CHECK_FALSE(d.session.is_overdue());
+    // Committed half a minute after the peek: the stop should have been reached. It is not cut before the primary was asked.
+    CHECK(transaction(9, 1030) == pump_result::needs_input);
+    CHECK(d.session.is_overdue());
+    CHECK(transaction(10, 1031) == pump_result::needs_input);
+    CHECK(d.session.cut_stop(shard, gtids(server + "1-11")));
+    CHECK(transaction(11, 1032) == pump_result::finished);
+  }
+  SUBCASE("a silent one has nothing more to wait for") {
+    CHECK(transaction(9, 999) == pump_result::needs_input);
+    CHECK(d.session.cut_stop(shard, gtids(server + "1-9")));
+  }
+  SUBCASE("what is executed and has not come is waited for") {
+    CHECK_FALSE(d.session.cut_stop(shard, gtids(server + "1-9")));
+    CHECK(transaction(8, 999) == pump_result::needs_input);
+    CHECK(transaction(9, 999) == pump_result::finished);
+  }
+  SUBCASE("a primary that lacks what the stream has come to proves nothing of the stop") {
+    CHECK_FALSE(d.session.cut_stop(shard, gtids(server + "1-4")));
+    CHECK(transaction(9, 999) == pump_result::needs_input);
+  }
+  SUBCASE("nor does one that says nothing, or speaks of another kind of position, or of another shard") {
+    CHECK_FALSE(d.session.cut_stop(shard, {}));
+    CHECK_FALSE(d.session.cut_stop(shard, *gtid_set::parse_position("MariaDB/0-1-9")));
+    CHECK_FALSE(d.session.cut_stop(shard_name("80-"), gtids(server + "1-9")));
+    CHECK(transaction(9, 999) == pump_result::needs_input);
+  }
+}
+
 TEST_CASE("batches are larger where few streams run, and all together stay below 4 MiB") {
   for (const std::size_t streams : {0, 1, 4}) CHECK(batch_size_for(streams) == 512 * 1024);
   CHECK(batch_size_for(8) == 256 * 1024);
