@@ -73,7 +73,7 @@ void coordinator_state::look_at_streams() {
   looking = false;
   if (finishing || schedule->waiting() == 0) return;
   const std::size_t before = width.now();
-  look_again_after(width.look(parts.client->fed_calls(), schedule->running() >= before));
+  look_again_after(width.look(parts.client->fed_calls(), schedule->running() >= before, schedule->done()));
   if (width.now() == before) return;
   say(log_level::debug, "Up to " + std::to_string(width.now()) + " streams at once from here on.");
   start_tasks();

@@ -2,7 +2,8 @@
 //
 // Streams whose servers are slow are idle for most of the time, and many of them make the rate. Where few streams bring more
 // than is decoded or written, more of them bring nothing: they wait for each other, with their responses and batches in memory that no
-// longer fits into the processor's caches (docs/benchmarks.md, "A call"). Pure; one owner.
+// longer fits into the processor's caches (docs/benchmarks.md, "Streams at once"). Streams of a few rows are mostly opening and ending, which
+// wakes fewer threads where many do so at the same time. Pure; one owner.
 #pragma once
 
 #include <chrono>
@@ -34,9 +35,9 @@ class stream_width {
   bool moves() const { return settings_.least < settings_.most; }
 
   /// Looks at the running streams while others wait for their turn: `fed` have responses that are not used up (a stream that
-  /// waits for standard output is among them), `all_run` tells that now() of them run. A number of looks together may change now().
-  /// Returns when to look again.
-  std::chrono::milliseconds look(std::size_t fed, bool all_run);
+  /// waits for standard output is among them), `all_run` tells that now() of them run, `done` how many have ended since the
+  /// start. A number of looks together may change now(). Returns when to look again.
+  std::chrono::milliseconds look(std::size_t fed, bool all_run, std::size_t done);
 
   /// Between two looks.
   static constexpr std::chrono::milliseconds between{10};
@@ -47,13 +48,14 @@ class stream_width {
   static constexpr std::chrono::milliseconds longest_pause{1000};
 
  private:
-  void judge();
+  void judge(std::size_t done);
 
   width_settings settings_;
   std::size_t now_;
   std::size_t looks_ = 0;
   std::size_t fed_ = 0;  // Summed up over the looks.
   bool all_run_ = true;  // At each of the looks.
+  std::size_t done_at_first_ = 0;
   std::chrono::milliseconds pause_{0};
 };
 

@@ -15,8 +15,8 @@ constexpr width_settings settings{8, 64, 2};
 // Looks until a judgement has been made; returns when to look again after it.
 std::chrono::milliseconds judge(stream_width& width, std::size_t fed, bool all_run = true) {
   for (std::size_t i = 1; i < stream_width::looks_of_a_judgement; ++i)
-    CHECK(width.look(fed, all_run) == stream_width::between);
-  return width.look(fed, all_run);
+    CHECK(width.look(fed, all_run, 0) == stream_width::between);
+  return width.look(fed, all_run, 0);
 }
 
 }  // namespace
@@ -62,10 +62,34 @@ TEST_CASE("streams that bring more than is decoded become fewer, down to the lea
 TEST_CASE("a judgement is by all of its looks") {
   stream_width width(settings);
   // Ten in all, so one on the average.
-  for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i) width.look(i == 3 ? 10 : 0, true);
+  for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i) width.look(i == 3 ? 10 : 0, true, 0);
   CHECK(width.now() == 8);
   // Nine.
-  for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i) width.look(i == 3 ? 9 : 0, true);
+  for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i) width.look(i == 3 ? 9 : 0, true, 0);
+  CHECK(width.now() == 16);
+}
+
+TEST_CASE("streams that are over before the next look become more, whatever they bring") {
+  stream_width width(settings);
+  std::size_t done = 1000;
+  // So many end from one look to the next.
+  const auto judge_brief = [&](std::size_t ended, std::size_t fed) {
+    for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i, done += ended) width.look(fed, true, done);
+    // In the pause as well.
+    done += 100 * ended;
+  };
+  judge_brief(8, 2);
+  CHECK(width.now() == 8);
+  judge_brief(9, 2);
+  CHECK(width.now() == 16);
+  judge_brief(17, 16);
+  CHECK(width.now() == 32);
+  judge_brief(32, 2);
+  CHECK(width.now() == 32);
+  // With half as many they would be too brief again.
+  judge_brief(17, 5);
+  CHECK(width.now() == 32);
+  judge_brief(16, 5);
   CHECK(width.now() == 16);
 }
 
@@ -73,7 +97,7 @@ TEST_CASE("where fewer run than may, more may not help") {
   stream_width width(settings);
   judge(width, 0, false);
   CHECK(width.now() == 8);
-  for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i) width.look(0, i != 3);
+  for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i) width.look(0, i != 3, 0);
   CHECK(width.now() == 8);
   judge(width, 0);
   CHECK(width.now() == 16);
