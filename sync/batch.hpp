@@ -72,7 +72,7 @@ struct batch {
   /// Conversions reserve a little more than they write.
   static constexpr std::size_t slack = 8 * 1024;
 
-  /// For lines of so many bytes from here on, with room for them. Forgets those that it has.
+  /// For lines of so many bytes from here on, with room for them. Only of an empty batch.
   void resize(std::size_t bytes) {
     most = bytes;
     if (lines.capacity() < most + slack || lines.capacity() > 2 * most) reserve();
@@ -88,6 +88,7 @@ struct batch {
     warnings.clear();
     newest_commit_seconds = 0;
   }
+  /// Room for as many lines as it takes. Forgets those that it has.
   void reserve() {
     lines.release();
     lines.reserve(most + slack);

@@ -12,7 +12,7 @@
 namespace psource {
 
 struct width_settings {
-  /// So many streams run at the start, and are never too many.
+  /// So many may run at the start, and whatever they bring.
   std::size_t least = 8;
   /// Never more (`max_streams`).
   std::size_t most = 64;

@@ -142,7 +142,8 @@ std::vector<config_key> make_keys() {
           "planetscale_operator_default for PlanetScale hosts, vtgate's own cell otherwise."));
 
   auto& streams = add(key("max_streams", "Streams at once", "integer",
-                          "At most so many streams are open at the same time over all shards and tables; fewer while few keep the processors busy."));
+                          "At most so many streams are open at the same time over all shards and tables; fewer while few keep the "
+                          "processors busy."));
   streams.default_json = "64";
   streams.minimum = "1";
   streams.maximum = "10000";
