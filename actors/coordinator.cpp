@@ -71,9 +71,14 @@ void coordinator_state::look_again_after(std::chrono::milliseconds pause) {
 
 void coordinator_state::look_at_streams() {
   looking = false;
-  if (finishing || schedule->waiting() == 0) return;
+  if (finishing || schedule->waiting() == 0) {
+    width.forget();
+    return;
+  }
   const std::size_t before = width.now();
-  look_again_after(width.look(parts.client->fed_calls(), schedule->running() >= before, schedule->done()));
+  // A stream that is over keeps its place until its batches are written, but has no call any more.
+  const std::size_t fed = parts.client->fed_calls() + parts.counters->unwritten;
+  look_again_after(width.look(self->home_system().clock().now(), fed, schedule->running() >= before, schedule->done()));
   if (width.now() == before) return;
   say(log_level::debug, "Up to " + std::to_string(width.now()) + " streams at once from here on.");
   start_tasks();

@@ -66,6 +66,7 @@ void stream_reader_state::open() {
   blocked = false;
   looking_up = false;
   suspected_at.reset();
+  unanswered = 0;
   suspicion.reset();
   progress_at_open = session->progress();
   advances_at_open = session->advances();
@@ -212,7 +213,7 @@ void stream_reader_state::take_rows(result<looked_up_rows>& rows) {
 }
 
 bool stream_reader_state::is_suspect(std::chrono::steady_clock::time_point time) const {
-  if (!session->heard() || (suspected_at && time - *suspected_at < settings.suspicion)) return false;
+  if (!session->heard() || unanswered > 0 || (suspected_at && time - *suspected_at < settings.suspicion)) return false;
   if (session->is_overdue()) return true;
   if (time - progress_time < settings.suspicion) return false;
   return session->may_miss_the_stop() || (!suspected_at && session->advances() == advances_at_open);
@@ -224,6 +225,7 @@ void stream_reader_state::suspect() {
   if (!questions || spec.kind == stream_kind::full_copy) return;
   suspected_at = now();
   progress_at_question = session->progress();
+  unanswered = spec.shards.size();
   // The primary is asked whatever is read: it knows which transactions are real and which a replica made up.
   for (const auto& shard : spec.shards)
     questions->ask_positions(
@@ -235,15 +237,24 @@ void stream_reader_state::suspect() {
 }
 
 void stream_reader_state::take_positions(const shard_name& shard, const result<server_positions>& positions) {
+  --unanswered;
   // Whoever cannot answer proves nothing; the time limits go on.
   if (!positions) return;
   const bool still_silent = !blocked && !looking_up && session->progress() == progress_at_question;
+  // A position that was lost is none to end at. Replicas may have one that their primary does not know.
+  const bool at_start = session->advances() == advances_at_open;
+  const bool primary = session->spec().tablet == tablet_type::primary;
+  if (at_start && primary && reject_position(shard, *positions)) return;
   if (session->cut_stop(shard, positions->executed) && still_silent) {
     hand_over();
     succeed();
     return;
   }
-  if (session->advances() != advances_at_open) return;
+  if (at_start && !primary) reject_position(shard, *positions);
+}
+
+// Whether the stream cannot go on from where it started.
+bool stream_reader_state::reject_position(const shard_name& shard, const server_positions& positions) {
   const session_spec& spec = session->spec();
   const std::string where = spec.keyspace.str() + "/" + shard.str();
   for (const auto& table : spec.tables) {
@@ -251,36 +262,39 @@ void stream_reader_state::take_positions(const shard_name& shard, const result<s
     if (cursor == table.cursors.end() || table.start_of(cursor->second).empty()) continue;
     const auto saved = gtid_set::parse_position(table.start_of(cursor->second));
     if (!saved) continue;
-    if (!saved->contains(positions->purged)) {
+    if (!saved->contains(positions.purged)) {
       const failure why{error_code::position_lost,
                         "The binary logs that the saved position of " + where + " needs were purged.",
-                        "gtid_purged: " + positions->purged.to_position(),
+                        "gtid_purged: " + positions.purged.to_position(),
                         std::nullopt};
       // Replicas may keep their binary logs for longer.
       fail_or_suspect(why);
-      return;
+      return true;
     }
-    if (spec.tablet == tablet_type::primary ? !positions->executed.contains(*saved)
-                                            : !saved->may_come_from(positions->executed)) {
+    // Without GTIDs a server has none to tell.
+    const bool comparable = !positions.executed.empty() && positions.executed.flavor() == saved->flavor();
+    if (comparable && (spec.tablet == tablet_type::primary ? !positions.executed.contains(*saved)
+                                                           : !saved->may_come_from(positions.executed))) {
       fail_or_suspect({error_code::position_foreign,
                        "The server of " + where +
                            " has not executed all of the saved position: it belongs to another database, or was lost in "
                            "a failover.",
-                       "gtid_executed: " + positions->executed.to_position(),
+                       "gtid_executed: " + positions.executed.to_position(),
                        std::nullopt});
-      return;
+      return true;
     }
     // An old shard has no stop: what ends its stream is the journal of the reshard. If the position holds everything
     // that the server has, the journal is behind it and the new shards are never reached from here.
     const bool old = std::find(spec.old_shards.begin(), spec.old_shards.end(), shard) != spec.old_shards.end();
-    if (spec.kind == stream_kind::catch_up && old && saved->contains(positions->executed)) {
+    if (spec.kind == stream_kind::catch_up && old && saved->contains(positions.executed)) {
       attempt_failed({error_code::position_lost,
                       "The saved position of the old shard " + where + " is past the reshard that replaced it.",
-                      "gtid_executed: " + positions->executed.to_position(),
+                      "gtid_executed: " + positions.executed.to_position(),
                       std::nullopt});
-      return;
+      return true;
     }
   }
+  return false;
 }
 
 // What the primary says holds for replicas once no tablet could be found.

@@ -88,6 +88,8 @@ struct stream_reader_state {
   bool looking_up = false;
   /// When the shard was last asked in this attempt why it is silent.
   std::optional<std::chrono::steady_clock::time_point> suspected_at;
+  /// Questions of this attempt without an answer yet.
+  std::size_t unanswered = 0;
   /// The session's progress then.
   std::uint64_t progress_at_question = 0;
   /// What its answer told, where that is no proof yet.
@@ -133,6 +135,7 @@ struct stream_reader_state {
   void look_up();
   bool is_suspect(std::chrono::steady_clock::time_point time) const;
   void suspect();
+  bool reject_position(const shard_name& shard, const server_positions& positions);
   void fail_or_suspect(const failure& why);
   bool in_flight_at_most(std::size_t count);
   bool have_buffer();

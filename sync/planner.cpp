@@ -325,7 +325,8 @@ void planner::plan_incremental(planned_stream& stream, const configured_stream& 
     plan_.infos.push_back("Incremental read of " + stream.id.to_string() + " ignores the saved full-refresh state.");
     state = nullptr;
   }
-  if (state != nullptr && state->from_legacy && takes_rows_away(configured)) {
+  const bool anew = state != nullptr && state->from_legacy && takes_rows_away(configured);
+  if (anew) {
     plan_.warnings.push_back("The destination takes the rows of " + stream.id.to_string() +
                              " away that were delivered before, and its saved state, from which only changes would come, is an untyped one, "
                              "out of which a platform cannot take single tables. The table is copied anew.");
@@ -339,7 +340,7 @@ void planner::plan_incremental(planned_stream& stream, const configured_stream& 
         plan_shard(stream, shard, found->second);
         continue;
       }
-    } else {
+    } else if (!anew) {
       const auto start = input_.config.starting_gtids.find({stream.id.keyspace, shard});
       if (start != input_.config.starting_gtids.end()) {
         saved_shard given;
@@ -421,18 +422,16 @@ void planner::check_since(const planned_stream& stream, const shard_name& shard,
   const auto since = gtid_set::parse_position(cursor.since);
   const auto primary = input_.primaries.find(id);
   const bool told = primary != input_.primaries.end();
-  // Of replicas it is not asked: they may keep their binary logs for longer.
-  const auto is_purged = [&](const gtid_set& position) {
-    return told && input_.config.tablets == tablet_type::primary && !position.contains(primary->second.purged);
-  };
   const bool foreign = since && is_foreign(id, *since);
-  const bool purged = since && is_purged(*since);
+  // Replicas may keep their binary logs for longer.
+  const bool purged =
+      since && told && input_.config.tablets == tablet_type::primary && !since->contains(primary->second.purged);
   if (since && !purged && !foreign) return;
   const std::string copy = "The copy of " + stream.id.to_string() + " on shard " + shard.str();
-  if (foreign) {
+  if (foreign && !purged && since->flavor() == gtid_flavor::mysql56) {
     // What a failover has lost of it never happened on this server; all that it has done since the rest comes from there.
     const gtid_set kept = since->common_with(told ? primary->second.executed : input_.stops.at(id));
-    if (!kept.empty() && !is_purged(kept)) {
+    if (!kept.empty()) {
       cursor.since = kept.to_position();
       plan_.warnings.push_back(copy + " starts over, and the server has not executed all of the position at which it began first. Rows of "
                                       "transactions that a failover has lost stay in the destination.");

@@ -939,7 +939,11 @@ bool stream_session::would_repeat_copy() const {
 }
 
 bool stream_session::may_miss_the_stop() const {
-  return spec_.kind == stream_kind::catch_up && spec_.old_shards.empty();
+  // Old shards have no stop: what ends their streams is the journal of the reshard.
+  const auto is_old = [this](const shard_name& shard) {
+    return std::find(spec_.old_shards.begin(), spec_.old_shards.end(), shard) != spec_.old_shards.end();
+  };
+  return spec_.kind == stream_kind::catch_up && std::none_of(spec_.shards.begin(), spec_.shards.end(), is_old);
 }
 
 bool stream_session::is_overdue() const {
@@ -951,9 +955,6 @@ bool stream_session::cut_stop(const shard_name& name, const gtid_set& executed) 
   const auto stop = spec_.stops.find(name);
   if (!may_miss_the_stop() || shard == nullptr || shard->provisional || stop == spec_.stops.end()) return false;
   if (executed.empty() || executed.flavor() != stop->second.flavor()) return false;
-  // Where a primary lacks something of the stream's own position, that is lost, and none to end at.
-  const auto here = gtid_set::parse_position(shard->gtid);
-  if (!here || (spec_.tablet == tablet_type::primary && !executed.contains(*here))) return false;
   stop->second = stop->second.common_with(executed);
   return at_stop();
 }

@@ -9,31 +9,45 @@ namespace psource {
 stream_width::stream_width(width_settings settings)
     : settings_(settings), now_(std::min(settings.least, settings.most)) {}
 
-std::chrono::milliseconds stream_width::look(std::size_t fed, bool all_run, std::size_t done) {
-  if (looks_ == 0) done_at_first_ = done;
+std::chrono::milliseconds stream_width::look(std::chrono::steady_clock::time_point time, std::size_t fed, bool all_run,
+                                             std::size_t done) {
+  if (looks_ == 0) {
+    first_ = time;
+    done_at_first_ = done;
+  }
   fed_ += fed;
   all_run_ = all_run_ && all_run;
   if (++looks_ < looks_of_a_judgement) return between;
-  judge(done);
-  looks_ = fed_ = 0;
-  all_run_ = true;
+  judge(time - first_, done - done_at_first_);
+  forget();
   return between + pause_;
 }
 
-// Between the two limits nothing changes: a stream more or less is fed from one judgement to the next.
-void stream_width::judge(std::size_t done) {
+void stream_width::forget() {
+  looks_ = fed_ = 0;
+  all_run_ = true;
+}
+
+void stream_width::judge(std::chrono::steady_clock::duration elapsed, std::size_t ended) {
   const std::size_t before = now_;
   // On the average: less than one for every second worker; more than two for each.
   const bool hungry = 2 * fed_ < settings_.workers * looks_;
   const bool sated = fed_ > 2 * settings_.workers * looks_;
-  // With so many at once more than one stream ends in each place from one look to the next.
-  const auto brief = [&](std::size_t at_once) { return done - done_at_first_ > at_once * (looks_ - 1); };
+  // With so many at once streams last for less than the time between two looks.
+  const auto brief = [&](std::size_t at_once) { return between * ended > elapsed * at_once; };
+  // Few have something, so that the others may be stuck, on a shard that is not available for one. Too little to tell: one more
+  // at a time.
+  const bool idle = 4 * fed_ < now_ * looks_;
+  pause_ = std::min(longest_pause, std::max(first_pause, 2 * pause_));
   if ((hungry || brief(now_)) && all_run_)
     now_ = std::min(settings_.most, 2 * now_);
   else if (sated && !brief(now_ / 2))
     now_ = std::max(std::min(settings_.least, settings_.most), now_ / 2);
-  pause_ = now_ != before ? std::chrono::milliseconds(0)
-                          : std::min(longest_pause, std::max(first_pause, 2 * pause_));
+  else if (idle && all_run_) {
+    now_ = std::min(settings_.most, now_ + 1);
+    return;
+  }
+  if (now_ != before) pause_ = std::chrono::milliseconds(0);
 }
 
 }  // namespace psource

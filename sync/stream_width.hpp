@@ -34,10 +34,13 @@ class stream_width {
   /// Whether that can change at all.
   bool moves() const { return settings_.least < settings_.most; }
 
-  /// Looks at the running streams while others wait for their turn: `fed` have responses that are not used up (a stream that
-  /// waits for standard output is among them), `all_run` tells that now() of them run, `done` how many have ended since the
-  /// start. A number of looks together may change now(). Returns when to look again.
-  std::chrono::milliseconds look(std::size_t fed, bool all_run, std::size_t done);
+  /// Looks at the running streams while others wait for their turn: `fed` have something for us that is not used up and written,
+  /// `all_run` tells that now() of them run, `done` how many have ended since the start. A number of looks together may change
+  /// now(). Returns when to look again.
+  std::chrono::milliseconds look(std::chrono::steady_clock::time_point time, std::size_t fed, bool all_run, std::size_t done);
+
+  /// No stream waits any more: what was looked at last says nothing of those that may come.
+  void forget();
 
   /// Between two looks.
   static constexpr std::chrono::milliseconds between{10};
@@ -48,7 +51,7 @@ class stream_width {
   static constexpr std::chrono::milliseconds longest_pause{1000};
 
  private:
-  void judge(std::size_t done);
+  void judge(std::chrono::steady_clock::duration elapsed, std::size_t ended);
 
   width_settings settings_;
   std::size_t now_;
@@ -56,6 +59,7 @@ class stream_width {
   std::size_t fed_ = 0;  // Summed up over the looks.
   bool all_run_ = true;  // At each of the looks.
   std::size_t done_at_first_ = 0;
+  std::chrono::steady_clock::time_point first_;
   std::chrono::milliseconds pause_{0};
 };
 

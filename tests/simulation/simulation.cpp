@@ -154,7 +154,8 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
     if (!quiet) settings.trouble = draw_chaos(chance, big_rows);
     settings.lagging = !quiet && may_lag && chance.percent(50);
     settings.errant = settings.lagging && chance.percent(40);
-    settings.lost = !quiet && !settings.lagging && chance.percent(15);
+    // Where nobody can be asked, such a stream ends by its time limits alone.
+    settings.lost = !quiet && !settings.lagging && !settings.trouble.no_questions && chance.percent(15);
     // What a tablet that lags has not applied yet is in no binary log that could be purged.
     if (settings.lagging) settings.trouble.purge = 0;
     static constexpr std::int64_t intervals[] = {1, 1, 2, 5, 30};

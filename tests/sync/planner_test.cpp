@@ -657,6 +657,13 @@ TEST_CASE("a table whose rows the destination takes away is copied, though an un
   // What the first STREAM state, before any record, says of it.
   CHECK(refreshed.states_first);
   CHECK(refreshed.streams[0].ledger.cursors.at(shard_name("-")).position.empty());
+  // Not from `starting_gtids` either: that would bring changes alone.
+  world given({"-"});
+  given.save("t", "-", server + "1-5");
+  given.input.state.streams.begin()->second.from_legacy = true;
+  given.input.streams[0].generation_id = given.input.streams[0].minimum_generation_id = 3;
+  given.input.config.starting_gtids[{keyspace_name("ks"), shard_name("-")}] = server + "1-4";
+  CHECK(given.plan().copies.size() == 1);
   // Rows stay; or the state is from after the platform had taken out what it wanted to.
   for (const auto& plan : {planned(true, 3, 0), planned(true, 3, 2), planned(true, 0, 0), planned(true, std::nullopt, std::nullopt),
                            planned(true, 3, std::nullopt), planned(false, 3, 3)}) {

@@ -11,12 +11,13 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr width_settings settings{8, 64, 2};
+const std::chrono::steady_clock::time_point start{};
 
 // Looks until a judgement has been made; returns when to look again after it.
 std::chrono::milliseconds judge(stream_width& width, std::size_t fed, bool all_run = true) {
-  for (std::size_t i = 1; i < stream_width::looks_of_a_judgement; ++i)
-    CHECK(width.look(fed, all_run, 0) == stream_width::between);
-  return width.look(fed, all_run, 0);
+  for (int i = 1; i < static_cast<int>(stream_width::looks_of_a_judgement); ++i)
+    CHECK(width.look(start + i * stream_width::between, fed, all_run, 0) == stream_width::between);
+  return width.look(start + 10 * stream_width::between, fed, all_run, 0);
 }
 
 }  // namespace
@@ -42,10 +43,22 @@ TEST_CASE("a most that is no multiple is kept to") {
 
 TEST_CASE("streams that keep the processors at work stay as many as they are") {
   stream_width width(settings);
-  judge(width, 1);
+  judge(width, 2);
   CHECK(width.now() == 8);
   judge(width, 8);
   CHECK(width.now() == 8);
+}
+
+TEST_CASE("where few have something, one more at a time runs: the others may be stuck") {
+  stream_width width(settings);
+  CHECK(judge(width, 1) == stream_width::between + 100ms);
+  CHECK(width.now() == 9);
+  CHECK(judge(width, 2) == stream_width::between + 200ms);
+  CHECK(width.now() == 10);
+  judge(width, 2, false);
+  CHECK(width.now() == 10);
+  judge(width, 3);
+  CHECK(width.now() == 10);
 }
 
 TEST_CASE("streams that bring more than is decoded become fewer, down to the least") {
@@ -59,22 +72,24 @@ TEST_CASE("streams that bring more than is decoded become fewer, down to the lea
   }
 }
 
-TEST_CASE("a judgement is by all of its looks") {
-  stream_width width(settings);
-  // Ten in all, so one on the average.
-  for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i) width.look(i == 3 ? 10 : 0, true, 0);
-  CHECK(width.now() == 8);
-  // Nine.
-  for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i) width.look(i == 3 ? 9 : 0, true, 0);
-  CHECK(width.now() == 16);
+TEST_CASE("a judgement is by all of its looks, and by none from before it was forgotten") {
+  for (const std::size_t fed : {9u, 10u}) {
+    stream_width width(settings);
+    for (int i = 0; i < 5; ++i) width.look(start, 8, true, 0);
+    width.forget();
+    for (int i = 0; i < 10; ++i) width.look(start + i * stream_width::between, i == 3 ? fed : 0, true, 0);
+    // Ten in all are one on the average.
+    CHECK(width.now() == (fed == 9 ? 16 : 9));
+  }
 }
 
 TEST_CASE("streams that are over before the next look become more, whatever they bring") {
   stream_width width(settings);
   std::size_t done = 1000;
+  int late = 1;
   // So many end from one look to the next.
   const auto judge_brief = [&](std::size_t ended, std::size_t fed) {
-    for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i, done += ended) width.look(fed, true, done);
+    for (int i = 0; i < 10; ++i, done += ended) width.look(start + i * late * stream_width::between, fed, true, done);
     // In the pause as well.
     done += 100 * ended;
   };
@@ -84,20 +99,26 @@ TEST_CASE("streams that are over before the next look become more, whatever they
   CHECK(width.now() == 16);
   judge_brief(17, 16);
   CHECK(width.now() == 32);
-  judge_brief(32, 2);
+  judge_brief(32, 8);
   CHECK(width.now() == 32);
   // With half as many they would be too brief again.
-  judge_brief(17, 5);
+  judge_brief(17, 8);
   CHECK(width.now() == 32);
-  judge_brief(16, 5);
+  judge_brief(16, 8);
   CHECK(width.now() == 16);
+  // Looks that come late see more ends, of streams that last as long.
+  late = 3;
+  judge_brief(40, 4);
+  CHECK(width.now() == 16);
+  judge_brief(49, 4);
+  CHECK(width.now() == 32);
 }
 
 TEST_CASE("where fewer run than may, more may not help") {
   stream_width width(settings);
   judge(width, 0, false);
   CHECK(width.now() == 8);
-  for (std::size_t i = 0; i < stream_width::looks_of_a_judgement; ++i) width.look(0, i != 3, 0);
+  for (int i = 0; i < 10; ++i) width.look(start + i * stream_width::between, 0, i != 3, 0);
   CHECK(width.now() == 8);
   judge(width, 0);
   CHECK(width.now() == 16);
