@@ -350,7 +350,7 @@ void coordinator_state::end() {
 coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer<coordinator_state> self,
                                              engine_parts parts, std::shared_ptr<sync_plan> plan) {
   self->state.parts = std::move(parts);
-  self->state.width = stream_width(self->state.parts.width);
+  self->state.width = stream_width(self->state.parts.width, self->state.parts.limits.max_streams);
   self->set_default_handler(caf::drop);
   // It does not die with those that it is linked to: what their deaths mean is the next handler's business.
   self->set_exit_handler([](caf::exit_msg&) {});

@@ -39,10 +39,9 @@ struct engine_parts {
   reader_settings readers;
   emitter_settings emitting;
   schedule_limits limits;
-  /// `most` = limits.max_streams.
   width_settings width;
   /// Bytes that the batches of all streams may have together, where few run: larger ones than those of many.
-  std::size_t large_batches = std::size_t{4} << 20;
+  std::size_t large_batches = batch::all_of_few;
   /// What the plan was made from, without its state: tables whose shards are replaced are planned again from it. May be
   /// empty: then they fail.
   std::shared_ptr<const plan_input> planned_from;
@@ -75,7 +74,7 @@ struct coordinator_state {
   coordinator_actor::pointer self;
   engine_parts parts;
   std::unique_ptr<sync_schedule> schedule;
-  stream_width width{{}};
+  stream_width width{{}, 0};
   emitter_actor out;
   /// Those that read.
   std::map<task_id, stream_reader_actor> readers;

@@ -110,7 +110,7 @@ engine_result engine::run(sync_plan plan, std::shared_ptr<const plan_input> plan
   parts.emitting.hide = impl_->options.hide;
   parts.emitting.level = impl_->options.level;
   parts.limits = {impl_->options.max_streams, impl_->options.max_copies_per_shard, impl_->options.on_lost_position};
-  parts.width = width_for(impl_->options.max_streams, impl_->options.workers);
+  parts.width = width_for(impl_->options.workers);
   parts.on_emitter = [this](emitter_actor emitter) { impl_->listener->bind(std::move(emitter)); };
   parts.on_end = [this](run_outcome outcome) {
     std::lock_guard<std::mutex> guard(impl_->mutex);

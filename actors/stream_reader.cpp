@@ -48,7 +48,7 @@ void stream_reader_state::begin(reader_task&& task) {
   batch_size = task.batch_size;
   if (current) {
     current->clear();
-    current->resize(batch_size);
+    free.push_back(std::move(current));
   }
   figures = std::move(task.figures);
   // What earlier calls still have to say is not meant for this one.
@@ -285,8 +285,7 @@ bool stream_reader_state::reject_position(const shard_name& shard, const server_
     }
     // An old shard has no stop: what ends its stream is the journal of the reshard. If the position holds everything
     // that the server has, the journal is behind it and the new shards are never reached from here.
-    const bool old = std::find(spec.old_shards.begin(), spec.old_shards.end(), shard) != spec.old_shards.end();
-    if (spec.kind == stream_kind::catch_up && old && saved->contains(positions.executed)) {
+    if (spec.kind == stream_kind::catch_up && spec.is_old(shard) && saved->contains(positions.executed)) {
       attempt_failed({error_code::position_lost,
                       "The saved position of the old shard " + where + " is past the reshard that replaced it.",
                       "gtid_executed: " + positions.executed.to_position(),

@@ -88,11 +88,11 @@ struct stream_reader_state {
   bool looking_up = false;
   /// When the shard was last asked in this attempt why it is silent.
   std::optional<std::chrono::steady_clock::time_point> suspected_at;
-  /// Questions of this attempt without an answer yet.
-  std::size_t unanswered = 0;
   /// The session's progress then.
   std::uint64_t progress_at_question = 0;
-  /// What its answer told, where that is no proof yet.
+  /// Questions of this attempt without an answer yet.
+  std::size_t unanswered = 0;
+  /// What an answer told, where that is no proof yet.
   std::optional<failure> suspicion;
   /// The session's progress when this attempt began.
   std::uint64_t progress_at_open = 0;

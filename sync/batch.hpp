@@ -67,6 +67,8 @@ struct batch {
 
   /// Of a batch where many streams run.
   static constexpr std::size_t capacity = 128 * 1024;
+  /// Bytes of all batches together where few streams run.
+  static constexpr std::size_t all_of_few = std::size_t{4} << 20;
   /// Bytes of `lines`; clear() leaves it.
   std::size_t most = capacity;
   /// Conversions reserve a little more than they write.
@@ -105,7 +107,7 @@ struct batch {
 
 /// Bytes of a batch where so many streams run at once: larger ones are handed from thread to thread less often, as long as
 /// all of them (two for each stream) stay below `all`; at least batch::capacity, at most four times that. Pure.
-inline std::size_t batch_size_for(std::size_t streams, std::size_t all = std::size_t{4} << 20) {
+inline std::size_t batch_size_for(std::size_t streams, std::size_t all = batch::all_of_few) {
   return std::clamp(all / (2 * std::max<std::size_t>(1, streams)), batch::capacity, 4 * batch::capacity);
 }
 

@@ -772,11 +772,10 @@ result<void> stream_session::check_key(const shard_slots& shard, const std::stri
 // Old shards are written to after their journals, by the workflow that leads back: such changes are none of ours.
 result<void> stream_session::check_old_shard() const {
   if (!spec_.journals_before_seconds || event_.timestamp < *spec_.journals_before_seconds) return {};
-  const auto old = std::find_if(spec_.old_shards.begin(), spec_.old_shards.end(),
-                                [this](const shard_name& name) { return name.str() == event_.shard; });
-  if (old == spec_.old_shards.end()) return {};
+  const shard_name old(event_.shard);
+  if (!spec_.is_old(old)) return {};
   return fail(error_code::position_lost, "The saved position of the old shard " + spec_.keyspace.str() + "/" +
-                                             old->str() + " is past the reshard that replaced it.");
+                                             old.str() + " is past the reshard that replaced it.");
 }
 
 // Before anything moves.
@@ -940,10 +939,8 @@ bool stream_session::would_repeat_copy() const {
 
 bool stream_session::may_miss_the_stop() const {
   // Old shards have no stop: what ends their streams is the journal of the reshard.
-  const auto is_old = [this](const shard_name& shard) {
-    return std::find(spec_.old_shards.begin(), spec_.old_shards.end(), shard) != spec_.old_shards.end();
-  };
-  return spec_.kind == stream_kind::catch_up && std::none_of(spec_.shards.begin(), spec_.shards.end(), is_old);
+  return spec_.kind == stream_kind::catch_up && std::none_of(spec_.shards.begin(), spec_.shards.end(),
+                                                              [this](const shard_name& shard) { return spec_.is_old(shard); });
 }
 
 bool stream_session::is_overdue() const {

@@ -5,6 +5,7 @@
 // end. Not thread-safe; one owner.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -117,6 +118,10 @@ struct session_spec {
 
   /// Sets stop_commit_seconds. `peek_seconds`: the server's time of the peek, since 1970.
   void stop_by_commit_time(std::int64_t peek_seconds);
+  /// One of old_shards.
+  bool is_old(const shard_name& shard) const {
+    return std::find(old_shards.begin(), old_shards.end(), shard) != old_shards.end();
+  }
   /// A reshard has made these the stream's shards.
   void go_on_with(std::vector<shard_name> now);
 };

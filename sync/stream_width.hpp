@@ -14,25 +14,22 @@ namespace psource {
 struct width_settings {
   /// So many may run at the start, and whatever they bring.
   std::size_t least = 8;
-  /// Never more (`max_streams`).
-  std::size_t most = 64;
   /// Threads that decode.
   std::size_t workers = 2;
 };
 
 /// For so many threads that decode: four streams for each may run at once whatever they bring.
-inline width_settings width_for(std::size_t max_streams, std::size_t workers) {
-  return {4 * workers, max_streams, workers};
-}
+inline width_settings width_for(std::size_t workers) { return {4 * workers, workers}; }
 
 class stream_width {
  public:
-  explicit stream_width(width_settings settings);
+  /// Never more than `most` (`max_streams`).
+  stream_width(width_settings settings, std::size_t most);
 
   /// Streams that may run at once now.
   std::size_t now() const { return now_; }
   /// Whether that can change at all.
-  bool moves() const { return settings_.least < settings_.most; }
+  bool moves() const { return least_ < most_; }
 
   /// Looks at the running streams while others wait for their turn: `fed` have something for us that is not used up and written,
   /// `all_run` tells that now() of them run, `done` how many have ended since the start. A number of looks together may change
@@ -53,7 +50,9 @@ class stream_width {
  private:
   void judge(std::chrono::steady_clock::duration elapsed, std::size_t ended);
 
-  width_settings settings_;
+  std::size_t workers_;
+  std::size_t most_;
+  std::size_t least_;
   std::size_t now_;
   std::size_t looks_ = 0;
   std::size_t fed_ = 0;  // Summed up over the looks.

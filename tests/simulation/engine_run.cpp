@@ -192,16 +192,14 @@ run_report engine_run::run() {
     const std::size_t seen = shard->visible + chance_.below(shard->log.size() - shard->visible + 1);
     input.stops[id] = *gtid_set::parse_position(shard->position_text(seen));
     settled_.emplace(shard->name, input.stops[id].to_position());
-    if (settings_.errant && chance_.percent(60)) {
-      input.stops[id] =
-          *gtid_set::parse_position(shard->position_text(seen) + ",ffffffff-0000-11ee-8000-000000000000:1-3");
-      ++report_.troubles["positions with errant GTIDs"];
-    }
-    if (settings_.lost && chance_.percent(60)) {
-      input.stops[id] =
-          *gtid_set::parse_position(shard->position_text(seen) + ",eeeeeeee-0000-11ee-8000-000000000000:1-3");
-      ++report_.troubles["positions of which a failover loses a part"];
-    }
+    const auto see_too_much = [&](const char* gtids, const char* what) {
+      if (!chance_.percent(60)) return;
+      input.stops[id] = *gtid_set::parse_position(shard->position_text(seen) + gtids);
+      ++report_.troubles[what];
+    };
+    if (settings_.errant) see_too_much(",ffffffff-0000-11ee-8000-000000000000:1-3", "positions with errant GTIDs");
+    if (settings_.lost)
+      see_too_much(",eeeeeeee-0000-11ee-8000-000000000000:1-3", "positions of which a failover loses a part");
   }
   for (std::size_t t = 0; t < branch_.tables().size(); ++t) {
     auto definition = definition_of(branch_.tables()[t], branch_.shape_now(t));
@@ -268,8 +266,7 @@ run_report engine_run::run() {
   parts.emitting.checkpoints.with_records = input.config.checkpoint_interval;
   parts.limits = {input.config.max_streams, input.config.max_copies_per_shard, input.config.on_lost_position};
   parts.large_batches = settings_.large_batches;
-  parts.width.most = input.config.max_streams;
-  parts.width.least = settings_.streams_at_least.value_or(parts.width.most);
+  parts.width.least = settings_.streams_at_least.value_or(input.config.max_streams);
   parts.on_emitter = [this](emitter_actor emitter) { machine_->bridge->target = std::move(emitter); };
   parts.on_end = [this](run_outcome outcome) {
     if (report_.outcome) report_.violations.push_back("the engine ended twice");

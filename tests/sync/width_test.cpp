@@ -10,7 +10,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr width_settings settings{8, 64, 2};
+constexpr width_settings settings{8, 2};
 const std::chrono::steady_clock::time_point start{};
 
 // Looks until a judgement has been made; returns when to look again after it.
@@ -23,7 +23,7 @@ std::chrono::milliseconds judge(stream_width& width, std::size_t fed, bool all_r
 }  // namespace
 
 TEST_CASE("streams that wait for their servers become more, up to the most") {
-  stream_width width(settings);
+  stream_width width(settings, 64);
   CHECK(width.moves());
   CHECK(width.now() == 8);
   for (const std::size_t next : {16u, 32u, 64u}) {
@@ -35,14 +35,14 @@ TEST_CASE("streams that wait for their servers become more, up to the most") {
 }
 
 TEST_CASE("a most that is no multiple is kept to") {
-  stream_width width({8, 20, 2});
+  stream_width width(settings, 20);
   judge(width, 0);
   judge(width, 0);
   CHECK(width.now() == 20);
 }
 
 TEST_CASE("streams that keep the processors at work stay as many as they are") {
-  stream_width width(settings);
+  stream_width width(settings, 64);
   judge(width, 2);
   CHECK(width.now() == 8);
   judge(width, 8);
@@ -50,7 +50,7 @@ TEST_CASE("streams that keep the processors at work stay as many as they are") {
 }
 
 TEST_CASE("where few have something, one more at a time runs: the others may be stuck") {
-  stream_width width(settings);
+  stream_width width(settings, 64);
   CHECK(judge(width, 1) == stream_width::between + 100ms);
   CHECK(width.now() == 9);
   CHECK(judge(width, 2) == stream_width::between + 200ms);
@@ -62,7 +62,7 @@ TEST_CASE("where few have something, one more at a time runs: the others may be 
 }
 
 TEST_CASE("streams that bring more than is decoded become fewer, down to the least") {
-  stream_width width(settings);
+  stream_width width(settings, 64);
   while (width.now() < 64) judge(width, 0);
   judge(width, 4);
   CHECK(width.now() == 64);
@@ -74,7 +74,7 @@ TEST_CASE("streams that bring more than is decoded become fewer, down to the lea
 
 TEST_CASE("a judgement is by all of its looks, and by none from before it was forgotten") {
   for (const std::size_t fed : {9u, 10u}) {
-    stream_width width(settings);
+    stream_width width(settings, 64);
     for (int i = 0; i < 5; ++i) width.look(start, 8, true, 0);
     width.forget();
     for (int i = 0; i < 10; ++i) width.look(start + i * stream_width::between, i == 3 ? fed : 0, true, 0);
@@ -84,7 +84,7 @@ TEST_CASE("a judgement is by all of its looks, and by none from before it was fo
 }
 
 TEST_CASE("streams that are over before the next look become more, whatever they bring") {
-  stream_width width(settings);
+  stream_width width(settings, 64);
   std::size_t done = 1000;
   int late = 1;
   // So many end from one look to the next.
@@ -115,7 +115,7 @@ TEST_CASE("streams that are over before the next look become more, whatever they
 }
 
 TEST_CASE("where fewer run than may, more may not help") {
-  stream_width width(settings);
+  stream_width width(settings, 64);
   judge(width, 0, false);
   CHECK(width.now() == 8);
   for (int i = 0; i < 10; ++i) width.look(start + i * stream_width::between, 0, i != 3, 0);
@@ -125,7 +125,7 @@ TEST_CASE("where fewer run than may, more may not help") {
 }
 
 TEST_CASE("while nothing changes, looks become rare; a change makes them frequent again") {
-  stream_width width(settings);
+  stream_width width(settings, 64);
   for (const auto pause : {100ms, 200ms, 400ms, 800ms, 1000ms, 1000ms}) CHECK(judge(width, 2) == stream_width::between + pause);
   CHECK(judge(width, 0) == stream_width::between);
   CHECK(judge(width, 2) == stream_width::between + 100ms);
@@ -133,7 +133,7 @@ TEST_CASE("while nothing changes, looks become rare; a change makes them frequen
 
 TEST_CASE("fewer streams than the least: nothing to judge") {
   for (const std::size_t most : {1u, 8u}) {
-    stream_width width({8, most, 2});
+    stream_width width(settings, most);
     CHECK_FALSE(width.moves());
     CHECK(width.now() == most);
     judge(width, 0);
@@ -144,7 +144,7 @@ TEST_CASE("fewer streams than the least: nothing to judge") {
 }
 
 TEST_CASE("with many processors all may run at once") {
-  CHECK(stream_width(width_for(64, 2)).now() == 8);
-  CHECK(stream_width(width_for(64, 32)).now() == 64);
-  CHECK(stream_width(width_for(3, 2)).now() == 3);
+  CHECK(stream_width(width_for(2), 64).now() == 8);
+  CHECK(stream_width(width_for(32), 64).now() == 64);
+  CHECK(stream_width(width_for(2), 3).now() == 3);
 }
