@@ -115,6 +115,10 @@ grpc::ChannelArguments arguments_of(const tls_settings& tls, const channel_plan&
   // what arrives, and few bytes can unpack to very many.
   args.SetInt(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE);
   args.SetInt(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+  // Nor is anything compressed, limited in time, or told to a diagnostic service: each of them is looked at by every call.
+  args.SetInt(GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0);
+  args.SetInt(GRPC_ARG_ENABLE_DEADLINE_CHECKS, 0);
+  args.SetInt(GRPC_ARG_ENABLE_CHANNELZ, 0);
   args.SetUserAgentPrefix("source-planetscale/" PSOURCE_VERSION);
   if (tls.enabled && !tls.server_name.empty()) {
     args.SetSslTargetNameOverride(tls.server_name);
