@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "protocol/airbyte/messages.hpp"
-#include "protocol/vitess/cursor.hpp"
 #include "sync/test_faults.hpp"
 
 namespace psource {
@@ -43,7 +42,6 @@ void cursor_ledger::go_back(stream_index stream, const std::map<shard_name, shar
     here->second.position.clear();
     here->second.lastpk.clear();
     here->second.since = book.beginnings[shard] = cursor.since;
-    book.encoded[shard].encoded.clear();
     book.moved = true;
   }
 }
@@ -60,16 +58,13 @@ void cursor_ledger::book(const batch& written) {
       for (const auto& shard : removal.successors) {
         auto& cursor = book.cursors[shard];
         cursor.cdc_cursor = std::max(cursor.cdc_cursor, gone->second.cdc_cursor);
-        book.encoded[shard].encoded.clear();
       }
     book.cursors.erase(removal.shard);
-    book.encoded.erase(removal.shard);
     book.moved = true;
   }
   for (const auto& move : written.moves) {
     stream_book& book = books_[move.stream];
     book.cursors[move.shard] = move.cursor;
-    book.encoded[move.shard].encoded.clear();
     book.moved = true;
   }
 }
@@ -87,15 +82,10 @@ std::vector<stream_index> cursor_ledger::due(steady_time now) const {
 
 std::string cursor_ledger::take_state(stream_index stream, steady_time now) {
   stream_book& book = books_[stream];
-  std::vector<encoded_shard> shards;
+  std::vector<shard_entry> shards;
   shards.reserve(book.cursors.size());
   for (const auto& [name, cursor] : book.cursors) {
-    std::string& encoded = book.encoded[name].encoded;
-    if (encoded.empty())
-      encoded = table_cursor{name, book.id.keyspace, cursor.position, cursor.lastpk}.encode_base64();
-    encoded_shard shard;
-    shard.shard = name.str();
-    shard.cursor = encoded;
+    shard_entry shard{{name.str(), book.id.keyspace.str(), cursor.position, cursor.lastpk}, std::nullopt};
     if (cursor.cdc_cursor != 0) shard.cdc_cursor = cursor.cdc_cursor;
     if (cursor.position.empty() && !test_faults::is(test_faults::fault::forgotten_beginning)) shard.since = cursor.since;
     shards.push_back(shard);

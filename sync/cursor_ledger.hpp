@@ -78,15 +78,10 @@ class cursor_ledger {
   const std::map<shard_name, shard_cursor>& cursors(stream_index stream) const;
 
  private:
-  struct shard_book {
-    // Encoded when asked for; empty = to be encoded again.
-    std::string encoded;
-  };
   struct stream_book {
     stream_id id;
     std::map<shard_name, shard_cursor> cursors;
     std::map<shard_name, std::string> beginnings;
-    std::map<shard_name, shard_book> encoded;
     std::optional<full_refresh_mark> full_refresh;
     std::uint64_t records = 0;
     std::uint64_t total = 0;

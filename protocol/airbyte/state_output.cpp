@@ -11,42 +11,42 @@ namespace {
 
 constexpr std::size_t overhead = 64;  // of a shard: keys, quotes and a number
 
-void append_shard_start(std::string& out, std::string_view shard) {
-  if (out.back() != '{') out += ',';
-  append_json_string(out, shard);
-  out += ":{";
+// Bytes that a shard has at least in the plain form.
+std::size_t least_size(const shard_entry& entry) {
+  const table_cursor_view& cursor = entry.cursor;
+  const std::size_t encoded =
+      cursor.shard.size() + cursor.keyspace.size() + cursor.position.size() + cursor.last_known_pk.size();
+  return cursor.shard.size() + encoded / 3 * 4 + entry.since.size();
 }
 
-void append_cursor(std::string& out, std::string_view cursor) {
+void append_cursor(std::string& out, const table_cursor_view& cursor) {
   // Base64 needs no escapes.
   out += R"("cursor":")";
-  out += cursor;
+  cursor.append_base64_to(out);
   out += '"';
 }
 
 // The same cursor in parts: base64 of a whole cursor hides repetitions and hexadecimal digits from zlib,
 // which makes packed states a quarter larger.
-void append_cursor_parts(std::string& out, std::string_view text) {
-  const auto cursor = table_cursor::decode_base64(text);
-  if (!cursor) return append_cursor(out, text);
+void append_cursor_parts(std::string& out, const table_cursor_view& cursor) {
   out += R"("position":)";
-  append_json_string(out, cursor->position);
-  if (cursor->last_known_pk.empty()) return;
+  append_json_string(out, cursor.position);
+  if (cursor.last_known_pk.empty()) return;
   out += R"(,"last_known_pk":")";
-  append_base64(out, cursor->last_known_pk);
+  append_base64(out, cursor.last_known_pk);
   out += '"';
 }
 
 template <class AppendCursor>
-std::string body_of(const std::vector<encoded_shard>& shards,
-                    const std::optional<full_refresh_mark>& full_refresh, AppendCursor append) {
-  std::size_t size = 128;
-  for (const auto& entry : shards) size += entry.shard.size() + entry.cursor.size() + entry.since.size() + overhead;
+std::string body_of(const std::vector<shard_entry>& shards, const std::optional<full_refresh_mark>& full_refresh,
+                    std::size_t size, AppendCursor append) {
   std::string out;
   out.reserve(size);
   out += R"({"shards":{)";
   for (const auto& entry : shards) {
-    append_shard_start(out, entry.shard);
+    if (out.back() != '{') out += ',';
+    append_json_string(out, entry.cursor.shard);
+    out += ":{";
     append(out, entry.cursor);
     if (entry.cdc_cursor) out += R"(,"cdc_cursor":)" + std::to_string(*entry.cdc_cursor);
     if (!entry.since.empty()) {
@@ -66,21 +66,24 @@ std::string body_of(const std::vector<encoded_shard>& shards,
 
 }  // namespace
 
-std::string stream_state_json(const std::vector<encoded_shard>& shards,
-                              const std::optional<full_refresh_mark>& full_refresh) {
-  auto plain = body_of(shards, full_refresh, append_cursor);
-  if (plain.size() <= state_packing_threshold) return plain;
-  return R"({"packed":")" + pack_state(body_of(shards, full_refresh, append_cursor_parts)) + "\"}";
+std::string stream_state_json(const std::vector<shard_entry>& shards, const std::optional<full_refresh_mark>& full_refresh) {
+  std::size_t least = 0;
+  for (const auto& entry : shards) least += least_size(entry);
+  const std::size_t size = least + shards.size() * overhead + 128;
+  if (least <= state_packing_threshold) {
+    auto plain = body_of(shards, full_refresh, size, append_cursor);
+    if (plain.size() <= state_packing_threshold) return plain;
+  }
+  return R"({"packed":")" + pack_state(body_of(shards, full_refresh, size, append_cursor_parts)) + "\"}";
 }
 
 std::string stream_state_json(const saved_stream_state& state) {
-  std::vector<std::string> cursors;
-  cursors.reserve(state.shards.size());
-  std::vector<encoded_shard> shards;
+  std::vector<shard_entry> shards;
   shards.reserve(state.shards.size());
   for (const auto& [name, saved] : state.shards) {
-    cursors.push_back(saved.cursor.encode_base64());
-    shards.push_back({name.str(), cursors.back(), saved.cdc_cursor, saved.since});
+    shards.push_back({saved.cursor.view(), saved.cdc_cursor, saved.since});
+    // The key tells which shard it is.
+    shards.back().cursor.shard = name.str();
   }
   return stream_state_json(shards, state.full_refresh);
 }

@@ -1,5 +1,4 @@
-// Writes the body of a STREAM state. Callers keep each shard's encoded cursor, so that writing a state copies
-// texts only.
+// Writes the body of a STREAM state.
 #pragma once
 
 #include <cstddef>
@@ -10,15 +9,13 @@
 #include <vector>
 
 #include "protocol/airbyte/state_input.hpp"
-#include "protocol/names.hpp"
+#include "protocol/vitess/cursor.hpp"
 
 namespace psource {
 
 /// A shard's part of a state. The views must stay valid during the call only.
-struct encoded_shard {
-  std::string_view shard;
-  /// table_cursor::encode_base64().
-  std::string_view cursor;
+struct shard_entry {
+  table_cursor_view cursor;
   std::optional<std::int64_t> cdc_cursor;
   /// saved_shard::since.
   std::string_view since = {};
@@ -29,9 +26,8 @@ constexpr std::size_t state_packing_threshold = 64 * 1024;
 
 /// {"shards":{...}} with `full_refresh` where given; above state_packing_threshold {"packed":"<base64 of
 /// zlib>"} around the same object with each `cursor` taken apart into `position` and `last_known_pk`
-/// (base64), which zlib packs better. Shards are written in the given order. Pure; the plain form costs one
-/// copy of the texts.
-std::string stream_state_json(const std::vector<encoded_shard>& shards,
+/// (base64), which zlib packs better. Shards are written in the given order. Pure.
+std::string stream_state_json(const std::vector<shard_entry>& shards,
                               const std::optional<full_refresh_mark>& full_refresh = std::nullopt);
 
 /// The same for a whole saved state, for states that go back unchanged.

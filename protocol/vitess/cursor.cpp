@@ -44,15 +44,19 @@ std::string_view fields_of(std::string_view key) {
 
 }  // namespace
 
-std::string table_cursor::encode_base64() const {
+void table_cursor_view::append_base64_to(std::string& out) const {
   std::string bytes;
-  bytes.reserve(shard.str().size() + keyspace.str().size() + position.size() + last_known_pk.size() + 40);
-  append_field(bytes, shard_field, shard.str());
-  append_field(bytes, keyspace_field, keyspace.str());
+  bytes.reserve(shard.size() + keyspace.size() + position.size() + last_known_pk.size() + 40);
+  append_field(bytes, shard_field, shard);
+  append_field(bytes, keyspace_field, keyspace);
   append_field(bytes, position_field, position);
   append_field(bytes, last_known_pk_field, last_known_pk);
+  append_base64(out, bytes);
+}
+
+std::string table_cursor::encode_base64() const {
   std::string text;
-  append_base64(text, bytes);
+  view().append_base64_to(text);
   return text;
 }
 

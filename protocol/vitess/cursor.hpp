@@ -10,6 +10,17 @@
 
 namespace psource {
 
+/// A table_cursor whose texts belong to somebody else.
+struct table_cursor_view {
+  std::string_view shard;
+  std::string_view keyspace;
+  std::string_view position;
+  std::string_view last_known_pk;
+
+  /// Appends table_cursor::encode_base64().
+  void append_base64_to(std::string& out) const;
+};
+
 /// Where the reading of one table in one shard stands. Empty position: not begun; position and last_known_pk:
 /// copying; position alone: streaming. A value.
 struct table_cursor {
@@ -23,6 +34,8 @@ struct table_cursor {
   /// The serialized psdbconnect.v1alpha1.TableCursor in standard base64. Never fails; "" for a cursor with
   /// nothing in it.
   std::string encode_base64() const;
+
+  table_cursor_view view() const { return {shard.str(), keyspace.str(), position, last_known_pk}; }
 
   /// The inverse. Errors: text that is no base64 or no TableCursor (code state_invalid), and a last_known_pk without fields,
   /// with other than one row, or whose row does not fit its fields (lastpk_refused; a server crashes on such keys).
