@@ -69,20 +69,31 @@ struct peek_call {
 // False when the bytes are no response.
 bool note_positions(const response_bytes& response, const keyspace_name& keyspace, peek_call& call,
                     std::map<shard_id, std::string>& found) {
+  const auto note = [&](const shard_gtid_reader& shards) {
+    if (shards.keyspace() != keyspace.str() || shards.gtid().empty() || shards.gtid() == "current") {
+      return false;
+    }
+    const auto wanted = call.missing.find(shards.shard());
+    if (wanted == call.missing.end()) {
+      return false;
+    }
+    found.emplace(shard_id{keyspace, shard_name(*wanted)}, std::string(shards.gtid()));
+    call.missing.erase(wanted);
+    return true;
+  };
   event_reader events;
   events.begin(response.begin(), response.end());
   raw_event event;
   while (events.next(event)) {
+    // Each event tells where all shards of the call stand. Reading them all would cost shards² for one position of each: the
+    // one that it comes from.
+    shard_gtid_reader own(event.vgtid);
+    if (call.missing.count(event.shard) > 0 && own.find(keyspace.str(), event.shard) && note(own)) {
+      continue;
+    }
     shard_gtid_reader shards(event.vgtid);
     while (shards.next()) {
-      if (shards.keyspace() != keyspace.str() || shards.gtid().empty() || shards.gtid() == "current") {
-        continue;
-      }
-      const auto wanted = call.missing.find(shards.shard());
-      if (wanted != call.missing.end()) {
-        found.emplace(shard_id{keyspace, shard_name(*wanted)}, std::string(shards.gtid()));
-        call.missing.erase(wanted);
-      }
+      note(shards);
     }
     if (!shards.ok()) {
       return false;

@@ -1,4 +1,4 @@
-// Decoding of VGTID and FIELD events: through Protobuf, but for the usual VGTID of a transaction.
+// Decoding of VGTID and FIELD events: through Protobuf, but for the usual VGTIDs of a transaction and a copy.
 #include "protocol/vitess/vgtid.hpp"
 
 #include <set>
@@ -19,38 +19,75 @@ bool parse(Message& message, std::string_view bytes) {
   return message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
 }
 
-// A name or a position in ASCII, as all of them are; Protobuf knows what else a string may be.
-bool read_ascii(const char*& at, const char* end, std::string& value) {
-  std::string_view bytes;
-  if (!wire::read_bytes(at, end, bytes)) return false;
-  unsigned char all = 0;
-  for (const char c : bytes) all |= static_cast<unsigned char>(c);
-  value.assign(bytes);
-  return all < 0x80;
+// Reads the usual messages in place: fields in the order in which servers write them, each at most once.
+class usual_fields {
+ public:
+  explicit usual_fields(std::string_view bytes) : at_(bytes.data()), end_(at_ + bytes.size()) {}
+
+  bool at_end() const { return at_ == end_; }
+  // Moves behind the next field's key where it is this one's.
+  bool next_is(int field) {
+    const char* at = at_;
+    std::uint32_t found = 0;
+    if (at_end() || !wire::read_key(at, end_, found) || found != wire::key(static_cast<std::uint32_t>(field), wire::bytes_type))
+      return false;
+    at_ = at;
+    return true;
+  }
+  bool read(std::string_view& value) { return wire::read_bytes(at_, end_, value); }
+  // A name or a position in ASCII, as all of them are; Protobuf knows what else a string may be.
+  bool read_ascii(std::string& value) {
+    std::string_view bytes;
+    if (!read(bytes)) return false;
+    unsigned char all = 0;
+    for (const char c : bytes) all |= static_cast<unsigned char>(c);
+    value.assign(bytes);
+    return all < 0x80;
+  }
+
+ private:
+  const char* at_;
+  const char* end_;
+};
+
+std::optional<table_progress> usual_table(std::string_view bytes) {
+  std::string name;
+  table_progress progress;
+  usual_fields fields(bytes);
+  if (!fields.next_is(binlogdata::TableLastPK::kTableNameFieldNumber) || !fields.read_ascii(name)) return {};
+  progress.table = table_name(std::move(name));
+  if (fields.next_is(binlogdata::TableLastPK::kLastpkFieldNumber)) {
+    std::string_view key;
+    query::QueryResult parsed;
+    if (!fields.read(key) || !parse(parsed, key) || fault_of_last_key(parsed) != nullptr) return {};
+    progress.lastpk = key;
+  }
+  if (!fields.at_end()) return {};
+  return progress;
 }
 
-// What nearly all VGTIDs are, one for each transaction: a shard and its position, as servers write them. Nothing for any
-// other, which may be as good.
-std::optional<shard_progress> position_alone(std::string_view bytes) {
-  using wire::bytes_type;
-  using wire::key;
+// What nearly all VGTIDs are, one for each transaction and response of a copy: a shard, its position, and what is left to copy.
+// Nothing for any other, which may be as good.
+std::optional<shard_progress> usual_shard(std::string_view bytes) {
   std::string keyspace;
   std::string shard;
   shard_progress progress;
-  const char* at = bytes.data();
-  const char* end = at + bytes.size();
-  const auto next_is = [&](int field) {
-    std::uint32_t found = 0;
-    return at != end && wire::read_key(at, end, found) && found == key(static_cast<std::uint32_t>(field), bytes_type);
-  };
+  usual_fields whole(bytes);
   std::string_view entry;
-  if (!next_is(binlogdata::VGtid::kShardGtidsFieldNumber) || !wire::read_bytes(at, end, entry) || at != end) return {};
-  at = entry.data();
-  end = at + entry.size();
-  if (!next_is(binlogdata::ShardGtid::kKeyspaceFieldNumber) || !read_ascii(at, end, keyspace) ||
-      !next_is(binlogdata::ShardGtid::kShardFieldNumber) || !read_ascii(at, end, shard) ||
-      !next_is(binlogdata::ShardGtid::kGtidFieldNumber) || !read_ascii(at, end, progress.gtid) || at != end)
+  if (!whole.next_is(binlogdata::VGtid::kShardGtidsFieldNumber) || !whole.read(entry) || !whole.at_end()) return {};
+  usual_fields fields(entry);
+  if (!fields.next_is(binlogdata::ShardGtid::kKeyspaceFieldNumber) || !fields.read_ascii(keyspace) ||
+      !fields.next_is(binlogdata::ShardGtid::kShardFieldNumber) || !fields.read_ascii(shard) ||
+      !fields.next_is(binlogdata::ShardGtid::kGtidFieldNumber) || !fields.read_ascii(progress.gtid))
     return {};
+  while (fields.next_is(binlogdata::ShardGtid::kTablePKsFieldNumber)) {
+    std::string_view table;
+    if (!fields.read(table)) return {};
+    auto unfinished = usual_table(table);
+    if (!unfinished) return {};
+    progress.unfinished.push_back(std::move(*unfinished));
+  }
+  if (!fields.at_end()) return {};
   progress.id = {keyspace_name(std::move(keyspace)), shard_name(std::move(shard))};
   return progress;
 }
@@ -71,8 +108,8 @@ const shard_progress* vgtid::find(const shard_id& id) const {
 
 result<vgtid> parse_vgtid(std::string_view bytes) {
   vgtid parsed;
-  if (auto alone = position_alone(bytes)) {
-    parsed.shards.push_back(std::move(*alone));
+  if (auto shard = usual_shard(bytes)) {
+    parsed.shards.push_back(std::move(*shard));
     return parsed;
   }
   binlogdata::VGtid message;
@@ -133,15 +170,42 @@ bool shard_gtid_reader::read_entry(std::string_view bytes) {
   return true;
 }
 
-bool shard_gtid_reader::next() {
-  while (at_ != end_) {
+bool shard_gtid_reader::next_entry(std::string_view& bytes) {
+  while (ok_ && at_ != end_) {
     std::uint32_t found = 0;
-    std::string_view entry;
     ok_ = wire::read_key(at_, end_, found);
     const bool is_shard = found == wire::key(binlogdata::VGtid::kShardGtidsFieldNumber, wire::bytes_type);
-    ok_ = ok_ && (is_shard ? wire::read_bytes(at_, end_, entry) && read_entry(entry) : wire::skip(at_, end_, found & 7));
-    if (!ok_) at_ = end_;
+    ok_ = ok_ && (is_shard ? wire::read_bytes(at_, end_, bytes) : wire::skip(at_, end_, found & 7));
     if (ok_ && is_shard) return true;
+  }
+  return false;
+}
+
+bool shard_gtid_reader::next() {
+  std::string_view entry;
+  if (!next_entry(entry)) return false;
+  ok_ = read_entry(entry);
+  return ok_;
+}
+
+bool shard_gtid_reader::find(std::string_view keyspace, std::string_view shard) {
+  using wire::bytes_type;
+  using wire::key;
+  constexpr std::size_t longest = 127;  // Whose length is one byte on the wire.
+  if (keyspace.size() > longest || shard.size() > longest) return false;
+  constexpr char keyspace_key = key(binlogdata::ShardGtid::kKeyspaceFieldNumber, bytes_type);
+  constexpr char shard_key = key(binlogdata::ShardGtid::kShardFieldNumber, bytes_type);
+  const std::size_t shard_at = 2 + keyspace.size();
+  std::string_view entry;
+  while (next_entry(entry)) {
+    const bool same = entry.size() >= shard_at + 2 + shard.size() && entry[0] == keyspace_key &&
+                      entry[1] == static_cast<char>(keyspace.size()) && entry[shard_at] == shard_key &&
+                      entry[shard_at + 1] == static_cast<char>(shard.size()) &&
+                      entry.substr(shard_at + 2, shard.size()) == shard && entry.substr(2, keyspace.size()) == keyspace;
+    if (!same) continue;
+    ok_ = read_entry(entry);
+    // Of a field that is there twice the last one counts.
+    if (!ok_ || (keyspace_ == keyspace && shard_ == shard)) return ok_;
   }
   return false;
 }

@@ -1,4 +1,4 @@
-// What a VGTID and a FIELD event say, as values (decoded through Protobuf, except for the usual VGTID of a transaction).
+// What a VGTID and a FIELD event say, as values (decoded through Protobuf, except for the usual VGTIDs).
 #pragma once
 
 #include <optional>
@@ -56,6 +56,9 @@ class shard_gtid_reader {
 
   /// The next shard; false at the end and when the bytes are malformed.
   bool next();
+  /// The next one of that name. False at the end, when the bytes are malformed, and where it is written in a way in which no known
+  /// server does it.
+  bool find(std::string_view keyspace, std::string_view shard);
   std::string_view keyspace() const { return keyspace_; }
   std::string_view shard() const { return shard_; }
   /// As shard_progress::gtid.
@@ -63,6 +66,7 @@ class shard_gtid_reader {
   bool ok() const { return ok_; }
 
  private:
+  bool next_entry(std::string_view& bytes);
   bool read_entry(std::string_view bytes);
 
   const char* at_;

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <memory>
+#include <functional>
 #include <set>
 #include <string>
 #include <vector>
@@ -34,8 +35,10 @@ std::shared_ptr<grpc_vstream_client> client_of(const scripted_server& server) {
   return grpc_vstream_client::make(server.settings(), {1, true}).value();
 }
 
-// As vtgate answers: a heartbeat, then one VGTID per shard; those not positioned yet still say "current".
-call_script answer(const seen_call& seen, std::size_t answered) {
+// As vtgate answers: a heartbeat, then one VGTID per shard; those not positioned yet still say "current". `tell` names the shard
+// that the event comes from.
+call_script answer(const seen_call& seen, std::size_t answered,
+                   const std::function<void(binlogdata::VEvent&, const std::string& shard)>& tell = {}) {
   vtgate::VStreamRequest request;
   REQUIRE(request.ParseFromString(seen.request));
   call_script script;
@@ -50,6 +53,9 @@ call_script answer(const seen_call& seen, std::size_t answered) {
     auto* event = response.add_events();
     event->set_type(binlogdata::VGTID);
     *event->mutable_vgtid() = vgtid;
+    if (tell) {
+      tell(*event, shard.shard());
+    }
     response.add_events()->set_type(binlogdata::OTHER);
     script.responses.push_back(response.SerializeAsString());
     // The shard's own later transactions must not move what was found first.
@@ -88,6 +94,26 @@ TEST_CASE("130 shards are asked with three calls at the same time, each shard's 
     }
   }
   CHECK(sizes == std::multiset<int>{2, 64, 64});
+}
+
+TEST_CASE("events tell which shard they come from, or not, or another one") {
+  using event = binlogdata::VEvent;
+  const std::vector<std::function<void(event&, const std::string&)>> ways = {
+      [](event& e, const std::string& shard) { e.set_shard(shard); },
+      [](event& e, const std::string&) { e.set_shard("s0"); },
+      [](event& e, const std::string&) { e.set_shard("s63"); },
+      [](event& e, const std::string&) { e.set_shard("unknown"); },
+  };
+  for (const auto& tell : ways) {
+    scripted_server server([&](const seen_call& seen) { return answer(seen, 64, tell); });
+    auto client = client_of(server);
+    const auto found = peek_positions(*client, ks, shards_of(64), {}, patience);
+    REQUIRE(found.has_value());
+    CHECK(found->size() == 64);
+    for (std::size_t i = 0; i < 64; ++i) {
+      CHECK(found->at({ks, shard_name("s" + std::to_string(i))}) == "MySQL56/uuid:1-" + std::to_string(i));
+    }
+  }
 }
 
 TEST_CASE("no shards, no calls; a shard named twice is asked once") {

@@ -3,6 +3,7 @@
 #include <google/protobuf/stubs/logging.h>
 
 #include "protocol/vitess/event_assembler.hpp"
+#include "protocol/vitess/last_key.hpp"
 #include "tests/support/events.hpp"
 #include "tests/support/recording.hpp"
 
@@ -138,6 +139,7 @@ TEST_CASE("the shards of a VGTID are walked as Protobuf reads them, or refused")
   const google::protobuf::LogSilencer quiet;
   std::size_t same = 0;
   std::size_t refused = 0;
+  std::size_t found = 0;
   const auto compare = [&](const std::string& bytes) {
     binlogdata::VGtid expected;
     const bool whole = expected.ParseFromString(bytes);
@@ -151,6 +153,15 @@ TEST_CASE("the shards of a VGTID are walked as Protobuf reads them, or refused")
       REQUIRE(shards.keyspace() == entry.keyspace());
       REQUIRE(shards.shard() == entry.shard());
       REQUIRE(shards.gtid() == entry.gtid());
+      // The first one of that name, or none where it is written in an unusual way.
+      psource::shard_gtid_reader named(bytes);
+      if (named.find(entry.keyspace(), entry.shard())) {
+        ++found;
+        const auto first = std::find_if(expected.shard_gtids().begin(), expected.shard_gtids().end(), [&](const auto& other) {
+          return other.keyspace() == entry.keyspace() && other.shard() == entry.shard() && other.gtid() == named.gtid();
+        });
+        REQUIRE(first != expected.shard_gtids().end());
+      }
     }
     if (whole) REQUIRE((!shards.ok() || number == expected.shard_gtids_size()));
     shards.ok() ? ++same : ++refused;
@@ -166,12 +177,17 @@ TEST_CASE("the shards of a VGTID are walked as Protobuf reads them, or refused")
   }
   const std::string usual = vgtid.SerializeAsString();
   REQUIRE(compare(usual));
+  REQUIRE(found == 2);
+  for (const auto& [keyspace, shard] : {std::pair("ks", "-8"), {"ks", "-800"}, {"k", "-80"}, {"s", "80-"}, {"", ""}})
+    CHECK_FALSE(psource::shard_gtid_reader(usual).find(keyspace, shard));
+  CHECK_FALSE(psource::shard_gtid_reader(usual).find(std::string(128, 'k'), "-80"));
   REQUIRE(compare(""));
   REQUIRE(compare(usual + std::string("\x10\x05", 2)));  // A field that no server sends yet.
   for (std::size_t cut = 1; cut < usual.size(); ++cut) compare(usual.substr(0, cut));
   for_each_changed_byte(usual, compare);
   CHECK(same > 5000);
   CHECK(refused > 1000);
+  CHECK(found > 5000);
 }
 
 TEST_CASE("the usual VGTID is read as Protobuf reads it, and so is whatever resembles it") {
@@ -183,11 +199,17 @@ TEST_CASE("the usual VGTID is read as Protobuf reads it, and so is whatever rese
     binlogdata::VGtid expected;
     const bool whole = expected.ParseFromString(bytes);
     const auto found = psource::parse_vgtid(bytes);
-    if (!whole || expected.shard_gtids_size() != 1 || expected.shard_gtids(0).table_p_ks_size() != 0) {
+    if (!whole || expected.shard_gtids_size() != 1) {
       ++refused;
       REQUIRE((!found || whole));
       return;
     }
+    for (const auto& table : expected.shard_gtids(0).table_p_ks())
+      if (table.has_lastpk() && psource::fault_of_last_key(table.lastpk()) != nullptr) {
+        ++refused;
+        REQUIRE(!found);
+        return;
+      }
     ++read;
     REQUIRE(found);
     REQUIRE(found->shards.size() == 1);
@@ -196,16 +218,38 @@ TEST_CASE("the usual VGTID is read as Protobuf reads it, and so is whatever rese
     REQUIRE(here.id.keyspace.str() == entry.keyspace());
     REQUIRE(here.id.shard.str() == entry.shard());
     REQUIRE(here.gtid == entry.gtid());
-    REQUIRE(here.unfinished.empty());
+    REQUIRE(here.unfinished.size() == static_cast<std::size_t>(entry.table_p_ks_size()));
+    for (int i = 0; i < entry.table_p_ks_size(); ++i) {
+      const auto& table = here.unfinished[static_cast<std::size_t>(i)];
+      REQUIRE(table.table.str() == entry.table_p_ks(i).table_name());
+      query::QueryResult key;
+      REQUIRE(key.ParseFromString(table.lastpk));
+      REQUIRE(key.SerializeAsString() == entry.table_p_ks(i).lastpk().SerializeAsString());
+    }
   };
-  const std::string usual("\x0a\x16\x0a\x02ks\x12\x03-80\x1a\x0bMySQL56/x:1", 24);
-  compare(usual);
-  REQUIRE(read == 1);
-  for (std::size_t cut = 0; cut < usual.size(); ++cut) compare(usual.substr(0, cut));
-  for_each_changed_byte(usual, [&](const std::string& changed) {
-    compare(changed);
-    compare(changed + usual);
-  });
-  CHECK(read > 1000);
-  CHECK(refused > 1000);
+  const std::string position("\x0a\x16\x0a\x02ks\x12\x03-80\x1a\x0bMySQL56/x:1", 24);
+  binlogdata::VGtid copy;
+  REQUIRE(copy.ParseFromString(position));
+  copy.mutable_shard_gtids(0)->add_table_p_ks()->set_table_name("begun");
+  auto& table = *copy.mutable_shard_gtids(0)->add_table_p_ks();
+  table.set_table_name("t");
+  auto& column = *table.mutable_lastpk()->add_fields();
+  column.set_name("id");
+  column.set_type(query::INT64);
+  auto& row = *table.mutable_lastpk()->add_rows();
+  row.add_lengths(2);
+  row.set_values("17");
+  std::size_t whole_ones = 0;
+  for (const std::string& usual : {position, copy.SerializeAsString()}) {
+    compare(usual);
+    REQUIRE(read == whole_ones + 1);
+    for (std::size_t cut = 0; cut < usual.size(); ++cut) compare(usual.substr(0, cut));
+    for_each_changed_byte(usual, [&](const std::string& changed) {
+      compare(changed);
+      compare(changed + usual);
+    });
+    whole_ones = read;
+  }
+  CHECK(read > 5000);
+  CHECK(refused > 5000);
 }
