@@ -77,7 +77,8 @@ void stream_reader_state::open() {
   }
   listening = std::make_shared<std::atomic<bool>>(true);
   auto listener = std::make_shared<reader_listener>(stream_reader_actor(self), attempt, listening);
-  call = client->open(vstream_request{std::move(*request)}, std::move(listener));
+  const bool copies = session->spec().kind != stream_kind::catch_up;
+  call = client->open(vstream_request{std::move(*request), copies ? completes_copy : nullptr}, std::move(listener));
 }
 
 void stream_reader_state::drop_call() {

@@ -33,6 +33,7 @@
 #include "clients/memory_settings.hpp"
 #include "protocol/vitess/request.hpp"
 #include "protocol/vitess/response_decoder.hpp"
+#include "sync/stream_session.hpp"
 
 namespace psource::bench {
 namespace {
@@ -368,7 +369,7 @@ class client_transport final : public transport {
   explicit client_transport(std::shared_ptr<grpc_vstream_client> client) : client_(std::move(client)) {}
   void open(const planned_call& call, std::shared_ptr<tally> all) override {
     auto listener = std::make_shared<taken_call>(call, std::move(all));
-    listener->attach(client_->open(vstream_request{call.request}, listener));
+    listener->attach(client_->open({call.request, call.responses == 0 ? completes_copy : nullptr}, listener));
   }
   bool wait_until_idle() override { return client_->wait_until_idle(std::chrono::seconds(10)); }
 

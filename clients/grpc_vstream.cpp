@@ -92,6 +92,11 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
  public:
   // Empties `in`.
   response_buffer make(grpc::ByteBuffer& in) {
+    grpc::Slice only;
+    if (in.Valid() && in.TrySingleSlice(&only).ok() && only.size() < step) {
+      in.Clear();
+      return std::make_shared<const small>(view_of(only), shared_from_this());
+    }
     std::vector<grpc::Slice> slices;
     const std::size_t size = in.Valid() && in.Dump(&slices).ok() ? in.Length() : 0;
     in.Clear();
@@ -142,6 +147,17 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
 
    private:
     const std::vector<grpc::Slice> slices_;
+  };
+
+  // A copy: its piece would keep a whole read block.
+  class small final : public counted {
+   public:
+    small(std::string_view bytes, std::shared_ptr<response_pool> pool) : counted(bytes.size(), std::move(pool)), bytes_(bytes) {
+      set(bytes_);
+    }
+
+   private:
+    const std::string bytes_;
   };
 
   // Put together.
@@ -418,14 +434,14 @@ class grpc_vstream_client::hub {
 // ---- One call
 // ---------------------------------------------------------------------------------------------------
 
-// Owns itself from start() until its last step is back. At most one read is under way, and none once Finish was called:
-// Finish is called where no read is under way and none will be started, that is after a read that brought nothing, or once
-// cancelled. All steps come back on one thread.
+// Owns itself from start() until its last step is back. At most one read is under way, and it is a read that ends the call: one
+// that brings nothing, behind which gRPC is asked how it ended (Finish), or any one once cancelled. All steps come back on one
+// thread.
 class grpc_vstream_client::running_call final : public announcer {
  public:
-  running_call(std::shared_ptr<hub> hub, std::string request, std::shared_ptr<vstream_listener> listener)
-      : hub_(std::move(hub)), slot_(hub_->pick()), listener_(std::move(listener)) {
-    grpc::Slice bytes(request);
+  running_call(std::shared_ptr<hub> hub, const vstream_request& request, std::shared_ptr<vstream_listener> listener)
+      : hub_(std::move(hub)), slot_(hub_->pick()), listener_(std::move(listener)), is_last_(request.is_last) {
+    grpc::Slice bytes(request.bytes);
     request_ = grpc::ByteBuffer(&bytes, 1);
     for (const auto& [key, value] : hub_->maker.metadata()) {
       context_.AddMetadata(key, value);
@@ -460,8 +476,10 @@ class grpc_vstream_client::running_call final : public announcer {
         ready_bytes_ -= taken->size() + response_overhead;
       }
       // Whoever found nothing waits for the next response: that is not read ahead.
-      if (!finishing_ && !reading_ && (taken == nullptr || may_read_ahead())) {
-        reading_ = read = true;
+      read = !ending_ && !reading_ && (taken == nullptr || may_read_ahead());
+      if (read) {
+        reading_ = true;
+        last_was_read_ = false;
       }
     }
     if (read) {
@@ -471,18 +489,21 @@ class grpc_vstream_client::running_call final : public announcer {
   }
 
   void cancel() {
-    bool finish = false;
+    bool read = false;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       if (cancelled_ || ended_) {
         return;
       }
       cancelled_ = true;
-      finish = may_finish();
+      read = !ending_ && !reading_;
+      if (read) {
+        reading_ = true;
+      }
     }
     context_.TryCancel();
-    if (finish) {
-      ask_for_end();
+    if (read) {
+      read_on();
     }
   }
 
@@ -514,10 +535,6 @@ class grpc_vstream_client::running_call final : public announcer {
   }
 
   void read_on() { stream_->Read(&incoming_, tag_of(read_)); }
-  void ask_for_end() { stream_->Finish(&status_, tag_of(end_)); }
-
-  // With the mutex held. True once: Finish is to be called.
-  bool may_finish() { return !reading_ && !std::exchange(finishing_, true); }
 
   // With the mutex held.
   void set_fed(bool fed) {
@@ -533,20 +550,21 @@ class grpc_vstream_client::running_call final : public announcer {
 
   void on_read(bool ok) {
     response_buffer response = ok ? hub_->responses->make(incoming_) : response_buffer();
+    const bool is_last = response != nullptr && is_last_ != nullptr && is_last_(*response);
+    bool cancelled = false;
     bool announce = false;
     bool read = false;
-    bool finish = false;
-    bool cancelled = false;
     {
       std::lock_guard<std::mutex> lock(mutex_);
+      cancelled = cancelled_;
       reading_ = false;
-      if (!ok || cancelled_) {
-        finish = may_finish();
-        cancelled = cancelled_;
+      if (response == nullptr || cancelled) {
+        ending_ = true;
       } else {
         ready_bytes_ += response->size() + response_overhead;
         ready_.push_back(std::move(response));
         set_fed(true);
+        last_was_read_ = is_last;
         reading_ = read = may_read_ahead();
         announce = !announced_;
       }
@@ -556,13 +574,12 @@ class grpc_vstream_client::running_call final : public announcer {
     }
     if (read) {
       read_on();
-    }
-    if (finish && cancelled) {
+    } else if (cancelled) {
       // Known without being asked for, which would have gRPC make up a long text: a tenth of what a call costs.
       status_ = grpc::Status::CANCELLED;
       on_finished(true);
-    } else if (finish) {
-      ask_for_end();
+    } else if (!ok) {
+      stream_->Finish(&status_, tag_of(end_));
     }
   }
 
@@ -615,19 +632,20 @@ class grpc_vstream_client::running_call final : public announcer {
   }
 
   bool may_read_ahead() const {
-    return ready_bytes_ < hub_->limits.read_ahead && hub_->responses->in_use() < hub_->limits.read_ahead_of_all;
+    return !last_was_read_ && ready_bytes_ < hub_->limits.read_ahead && hub_->responses->in_use() < hub_->limits.read_ahead_of_all;
   }
 
   const std::shared_ptr<hub> hub_;
   const std::shared_ptr<channel_slot> slot_;
   const std::uint64_t id_ = hub_->next_call_id++;
   std::shared_ptr<vstream_listener> listener_;  // Set until the end; only steps use it.
+  bool (*const is_last_)(const response_bytes&);
   std::shared_ptr<running_call> self_;
   grpc::ClientContext context_;
   std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;  // After context_, whose memory it lies in.
   grpc::ByteBuffer request_;
   grpc::ByteBuffer incoming_;  // Belongs to gRPC while reading_.
-  grpc::Status status_;        // Belongs to gRPC while finishing_, until the end.
+  grpc::Status status_;        // Belongs to gRPC while it is asked for.
   own_step<&running_call::on_written> written_{*this};
   own_step<&running_call::on_read> read_{*this};
   own_step<&running_call::on_finished> end_{*this};
@@ -639,7 +657,8 @@ class grpc_vstream_client::running_call final : public announcer {
   std::deque<response_buffer> ready_;
   std::size_t ready_bytes_ = 0;
   bool reading_ = false;    // A read is under way, or is about to be asked for.
-  bool finishing_ = false;  // Finish was called, or is about to be.
+  bool ending_ = false;     // The read that ends the call has come back.
+  bool last_was_read_ = false;  // What was read last is most likely the last that is wanted.
   bool announced_ = false;  // on_ready() was called, and take() has not said "nothing" since.
   bool cancelled_ = false;
   bool ended_ = false;
@@ -729,7 +748,7 @@ grpc_vstream_client::~grpc_vstream_client() { hub_->close(); }
 
 std::unique_ptr<vstream_call> grpc_vstream_client::open(vstream_request request,
                                                         std::shared_ptr<vstream_listener> listener) {
-  auto call = std::make_shared<running_call>(hub_, std::move(request.bytes), std::move(listener));
+  auto call = std::make_shared<running_call>(hub_, request, std::move(listener));
   auto handle = std::make_unique<call_handle>(call);
   call->start(call);
   return handle;

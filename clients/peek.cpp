@@ -148,7 +148,7 @@ tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
   }
   for (std::size_t i = 0; i < calls.size(); ++i) {
     calls[i].handle =
-        client.open(vstream_request{std::move(requests[i])}, std::make_shared<poster>(board, i));
+        client.open({std::move(requests[i])}, std::make_shared<poster>(board, i));
   }
 
   const auto give_up = [&](failure what, std::optional<stream_end> end) {

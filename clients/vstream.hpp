@@ -102,6 +102,9 @@ class vstream_call {
 /// A request in serialized form: the bytes of a vtgate.VStreamRequest.
 struct vstream_request {
   std::string bytes;
+  /// Tells the responses behind which most likely nothing more is wanted, so that the transport need not read on there before
+  /// take() has found nothing. Runs on a thread of the transport. May be empty: it reads on behind all of them.
+  bool (*is_last)(const response_bytes&) = nullptr;
 };
 
 /// Opens calls. Thread-safe.

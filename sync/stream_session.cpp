@@ -69,6 +69,18 @@ bool is_incomplete(const row_change_view& change) {
 
 }  // namespace
 
+bool completes_copy(const response_bytes& response) {
+  // It comes alone, or behind a last position. Larger ones are not looked at: they would be read twice.
+  constexpr std::size_t largest = 4096;
+  if (response.size() > largest) return false;
+  event_reader events;
+  events.begin(response.begin(), response.end());
+  raw_event event;
+  while (events.next(event))
+    if (event.type == event_type::copy_completed) return true;
+  return false;
+}
+
 const char* to_string(stream_kind kind) {
   switch (kind) {
     case stream_kind::catch_up:

@@ -126,6 +126,9 @@ struct session_spec {
   void go_on_with(std::vector<shard_name> now);
 };
 
+/// Whether a copy most likely ends with this response: a small one that tells that it is complete. For vstream_request::is_last.
+bool completes_copy(const response_bytes& response);
+
 /// Why pump() returned.
 enum class pump_result : std::uint8_t {
   needs_input,  ///< The response is used up: feed() the next one.

@@ -216,6 +216,44 @@ TEST_CASE("a call that is not taken from holds back the server") {
   CHECK(client->held_bytes() == 0);
 }
 
+TEST_CASE("nothing is read ahead behind a response that is most likely the last, but whoever takes on gets it") {
+  const std::vector<std::string> sent = {"a", "last", "b", "c", "last", "last", "d"};
+  std::optional<grpc::Status> ends = grpc::Status::OK;
+  SUBCASE("and the call ends") {}
+  SUBCASE("and it is cancelled while nothing is being read") { ends.reset(); }
+  scripted_server server(always({sent, 1, ends}));
+  auto client = client_of(server.settings());
+  auto listener = std::make_shared<recording_listener>();
+  auto call = client->open({"r", [](const response_bytes& response) { return response.joined() == "last"; }}, listener);
+  std::vector<std::string> taken;
+  bool behind_last = false;
+  while (taken.size() < sent.size()) {
+    if (const response_buffer response = call->take()) {
+      REQUIRE_FALSE(behind_last);
+      taken.push_back(response->joined());
+      behind_last = taken.back() == "last";
+      if (behind_last && !ends) {
+        break;
+      }
+    } else {
+      behind_last = false;
+      REQUIRE(listener->wait_for_news());
+    }
+  }
+  if (ends) {
+    CHECK(taken == sent);
+  } else {
+    CHECK(taken == std::vector<std::string>{"a", "last"});
+    call->cancel();
+  }
+  const auto end = listener->wait_for_end();
+  REQUIRE(end.has_value());
+  CHECK(end->cancelled_by_us == !ends);
+  CHECK(end->status_code == (ends ? 0 : 1));
+  CHECK(client->wait_until_idle(patience));
+  CHECK(listener->ends() == 1);
+}
+
 TEST_CASE("a call that is not taken from holds no more than twice its window beside what was read ahead") {
   constexpr std::size_t size = 20'000;
   constexpr std::size_t count = 2'000;

@@ -362,6 +362,27 @@ TEST_CASE("what the primary has not executed of the stop is not waited for") {
   }
 }
 
+TEST_CASE("a copy most likely ends with a small response that tells so") {
+  const auto completes = [](event_script& script, const std::string& padding = {}) {
+    std::string bytes = script.take();
+    if (!padding.empty()) {
+      vtgate::VStreamResponse more;
+      REQUIRE(more.ParseFromString(bytes));
+      more.mutable_events(0)->set_statement(padding);
+      bytes = more.SerializeAsString();
+    }
+    return completes_copy(whole_response(bytes));
+  };
+  event_script script;
+  CHECK(completes(script.copy_completed()));
+  CHECK(completes(script.copy_completed(true)));
+  CHECK(completes(script.begin().vgtid("MySQL56/x:1").commit().copy_completed()));
+  CHECK_FALSE(completes(script.begin().vgtid("MySQL56/x:1").commit()));
+  CHECK_FALSE(completes(script.copy_completed(), std::string(5000, 'x')));
+  CHECK_FALSE(completes_copy(whole_response("")));
+  CHECK_FALSE(completes_copy(whole_response("\xff\xff\xff")));
+}
+
 TEST_CASE("batches are larger where few streams run, and all together stay below 4 MiB") {
   for (const std::size_t streams : {0, 1, 4}) CHECK(batch_size_for(streams) == 512 * 1024);
   CHECK(batch_size_for(8) == 256 * 1024);
