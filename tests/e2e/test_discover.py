@@ -99,6 +99,18 @@ class Keyspaces(BranchTest):
         self.assertEqual({("with-hyphen", "sbtest1"), ("with-hyphen", "sbtest2")}, set(self.streams(database="with-hyphen")))
 
 
+class LargeCatalog(BranchTest):
+    def test_a_catalog_that_platforms_have_trouble_with_is_warned_of(self):
+        branch = self.branch(["a:1", "b:1"], tables=6_000, rows=0)
+        for database, warnings in (("a,b", 1), ("a", 0)):
+            connector = self.connector(branch.config(database=database))
+            transcript = connector.run("discover", "--config", connector.config)
+            self.assertEqual(0, transcript.code, transcript.explain())
+            self.assertEqual(12_000 if warnings else 6_000, len(transcript.catalog["streams"]))
+            told = [log for log in transcript.logs if "platforms have trouble above 8 MB" in log]
+            self.assertEqual(warnings, len(told), transcript.logs[:3])
+
+
 class TablesOfARecording(BranchTest):
     @classmethod
     def setUpClass(cls):
