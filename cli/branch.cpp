@@ -39,19 +39,28 @@ std::vector<stream_id> names_of(const std::map<stream_id, table_definition>& tab
   return names;
 }
 
-std::vector<std::string> shared_name_warnings(const std::map<stream_id, table_definition>& tables) {
+std::optional<std::string> shared_name_warning(const std::map<stream_id, table_definition>& tables) {
+  constexpr std::size_t most_named = 5;
   std::map<table_name, std::vector<keyspace_name>> keyspaces;
   for (const auto& [id, table] : tables) keyspaces[id.table].push_back(id.keyspace);
-  std::vector<std::string> warnings;
+  std::string text;
+  std::string others;
+  std::size_t count = 0;
   for (const auto& [name, owners] : keyspaces) {
     if (owners.size() < 2) continue;
-    std::string text = "The table name " + name.str() + " exists in several keyspaces (";
-    for (std::size_t i = 0; i < owners.size(); ++i) text += (i == 0 ? "" : ", ") + owners[i].str();
-    warnings.push_back(text +
-                       "). Set the connection's destination namespace to \"Source-defined\" (or a custom format with "
-                       "${SOURCE_NAMESPACE}), or their rows land in one table.");
+    if (count++ == 0) {
+      text = "The table name " + name.str() + " exists in several keyspaces (";
+      for (std::size_t i = 0; i < owners.size(); ++i) text += (i == 0 ? "" : ", ") + owners[i].str();
+      text += ")";
+    } else if (count <= most_named) {
+      others += (others.empty() ? "" : ", ") + name.str();
+    }
   }
-  return warnings;
+  if (count == 0) return std::nullopt;
+  if (count > 1) text += ", and " + std::to_string(count - 1) + " more as well (" + others + (count > most_named ? ", …)" : ")");
+  return text +
+         ". Set the connection's destination namespace to \"Source-defined\" (or a custom format with "
+         "${SOURCE_NAMESPACE}), or their rows land in one table.";
 }
 
 result<std::map<shard_id, gtid_set>> peek_all(vstream_client& client, const source_config& config,

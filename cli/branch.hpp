@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <map>
+#include <optional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,8 +29,8 @@ result<std::map<stream_id, table_definition>> all_tables(mysql_port& session, co
 
 std::vector<stream_id> names_of(const std::map<stream_id, table_definition>& tables);
 
-/// One sentence per table name that several keyspaces share: destinations may put both into one table.
-std::vector<std::string> shared_name_warnings(const std::map<stream_id, table_definition>& tables);
+/// What to say where several keyspaces share table names: destinations may put both into one table. Names the first few.
+std::optional<std::string> shared_name_warning(const std::map<stream_id, table_definition>& tables);
 
 /// The present position of every given shard. Blocking, at most `limit` for all, and no longer than a moment once
 /// `given_up` (if there is one) says true; `silence` as in peek_options. Each keyspace's call names one of

@@ -61,7 +61,7 @@ result<void> check_branch(const source_config& config, const command_options& op
   if (!tablets) return tablets;
   auto tables = all_tables(**session, config, *serving);
   if (!tables) return fail(std::move(tables.error()));
-  for (const auto& warning : shared_name_warnings(*tables)) say(log_level::warn, warning, options, hide);
+  if (const auto warning = shared_name_warning(*tables)) say(log_level::warn, *warning, options, hide);
 
   auto probe = probe_tls(connection.host, connection.port, connection.tls, tls_wait);
   if (!probe) return fail(std::move(probe.error()));

@@ -26,7 +26,7 @@ int run_discover(const command_options& options) {
   if (!selected) return report(selected.error(), hide);
   auto tables = all_tables(**session, *config, *serving);
   if (!tables) return report(tables.error(), hide);
-  for (const auto& warning : shared_name_warnings(*tables)) say(log_level::warn, warning, options, hide);
+  if (const auto warning = shared_name_warning(*tables)) say(log_level::warn, *warning, options, hide);
 
   schema_options schema;
   schema.types.tiny_int_as_boolean = !config->do_not_treat_tiny_int_as_boolean;
