@@ -577,6 +577,7 @@ class grpc_vstream_client::running_call final : public announcer {
     } else if (cancelled) {
       // Known without being asked for, which would have gRPC make up a long text: a tenth of what a call costs.
       status_ = grpc::Status::CANCELLED;
+      response.reset();  // Whoever hears of the end may count what is held.
       on_finished(true);
     } else if (!ok) {
       stream_->Finish(&status_, tag_of(end_));

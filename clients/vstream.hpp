@@ -70,7 +70,7 @@ using response_buffer = std::shared_ptr<const response_bytes>;
 /// How a stream ended. `status_code` is the gRPC status number (0 = the server closed the stream in good order).
 struct stream_end {
   int status_code = 0;
-  /// The server's text, word for word.
+  /// The server's text, word for word. Of a call that we cancelled nothing is asked: it is CANCELLED, without one.
   std::string message;
   /// The call was ended by our own cancel().
   bool cancelled_by_us = false;

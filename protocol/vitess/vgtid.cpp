@@ -50,6 +50,18 @@ class usual_fields {
   const char* end_;
 };
 
+// A last key whose fields come before its row, each of which is there once, as those who compare keys expect it.
+bool is_usual_key(std::string_view bytes) {
+  usual_fields fields(bytes);
+  std::string_view value;
+  bool any = false;
+  while (fields.next_is(query::QueryResult::kFieldsFieldNumber)) {
+    if (!fields.read(value)) return false;
+    any = true;
+  }
+  return any && fields.next_is(query::QueryResult::kRowsFieldNumber) && fields.read(value) && fields.at_end();
+}
+
 std::optional<table_progress> usual_table(std::string_view bytes) {
   std::string name;
   table_progress progress;
@@ -59,7 +71,7 @@ std::optional<table_progress> usual_table(std::string_view bytes) {
   if (fields.next_is(binlogdata::TableLastPK::kLastpkFieldNumber)) {
     std::string_view key;
     query::QueryResult parsed;
-    if (!fields.read(key) || !parse(parsed, key) || fault_of_last_key(parsed) != nullptr) return {};
+    if (!fields.read(key) || !is_usual_key(key) || !parse(parsed, key) || fault_of_last_key(parsed) != nullptr) return {};
     progress.lastpk = key;
   }
   if (!fields.at_end()) return {};

@@ -4,8 +4,8 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
-#include <memory>
 #include <functional>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>

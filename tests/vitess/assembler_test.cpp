@@ -252,4 +252,14 @@ TEST_CASE("the usual VGTID is read as Protobuf reads it, and so is whatever rese
   }
   CHECK(read > 5000);
   CHECK(refused > 5000);
+  // Keys are compared by what stands before their rows.
+  const std::string key = copy.shard_gtids(0).table_p_ks(1).lastpk().SerializeAsString();
+  const std::size_t row_at = key.rfind("\x22\x07");
+  REQUIRE(row_at != std::string::npos);
+  const std::string row_first = key.substr(row_at) + key.substr(0, row_at);
+  std::string bytes = copy.SerializeAsString();
+  bytes.replace(bytes.find(key), key.size(), row_first);
+  const auto found = psource::parse_vgtid(bytes);
+  REQUIRE(found);
+  CHECK(found->shards.front().unfinished.at(1).lastpk == key);
 }
