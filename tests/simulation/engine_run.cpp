@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::uint64_t most_steps = 400'000;
 constexpr std::int64_t second_us = 1'000'000;
-constexpr std::int64_t longest_run_us = 4 * 3600 * second_us;
+// Twelve streams in turn that each wait five minutes five times, for positions that never come, take five hours.
+constexpr std::int64_t longest_run_us = 8 * 3600 * second_us;
 constexpr std::int64_t heartbeat_us = 5 * second_us;
 constexpr std::int64_t tablet_search_us = 90 * second_us;
 
