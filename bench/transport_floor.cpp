@@ -32,7 +32,6 @@
 #include "clients/grpc_vstream.hpp"
 #include "clients/memory_settings.hpp"
 #include "protocol/vitess/request.hpp"
-#include "protocol/vitess/response_decoder.hpp"
 #include "sync/stream_session.hpp"
 
 namespace psource::bench {
@@ -55,8 +54,6 @@ log a position and the number of responses after which the call is done (heartbe
 
 // A heartbeat is smaller, a transaction larger.
 constexpr std::size_t largest_heartbeat = 64;
-// The end of a copy is told in a small response: only those are looked at, event by event, never their rows.
-constexpr std::size_t largest_end_of_copy = 4096;
 
 struct planned_call {
   std::string request;
@@ -194,22 +191,14 @@ struct tally {
   }
 };
 
-bool ends_copy(std::string_view bytes) {
-  event_reader events(bytes);
-  raw_event event;
-  while (events.next(event))
-    if (event.type == event_type::copy_completed) return true;
-  return false;
-}
-
 // The responses of one call, counted up to its end.
 class counter {
  public:
   counter(std::shared_ptr<tally> all, std::uint64_t wanted) : all_(std::move(all)), wanted_(wanted) {}
 
-  // True when the call is done. `bytes` gives the response, and is asked only for small ones.
-  template <class Bytes>
-  bool count(std::size_t size, const Bytes& bytes) {
+  // True when the call is done. `completes` tells whether the response completes a copy, and is asked only in copies.
+  template <class Completes>
+  bool count(std::size_t size, const Completes& completes) {
     if (wanted_ != 0 && size <= largest_heartbeat) return false;
     ++seen_;
     all_->responses.fetch_add(1, std::memory_order_relaxed);
@@ -221,7 +210,7 @@ class counter {
       }
       all_->changed.notify_all();
     }
-    return wanted_ != 0 ? seen_ == wanted_ : size <= largest_end_of_copy && ends_copy(bytes());
+    return wanted_ != 0 ? seen_ == wanted_ : completes();
   }
 
   const std::shared_ptr<tally>& all() const { return all_; }
@@ -269,12 +258,14 @@ class bare_call final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::B
 
   void OnReadDone(bool ok) override {
     if (!ok) return;
-    const auto bytes = [this] {
+    const auto completes = [this] {
+      // Only the small responses that may tell the end are put together, and their events looked at, never their rows.
+      if (incoming_.Length() > largest_copy_end) return false;
       grpc::Slice whole;
       if (!incoming_.DumpToSingleSlice(&whole).ok()) complain("a response cannot be read.");
-      return std::string(reinterpret_cast<const char*>(whole.begin()), whole.size());
+      return completes_copy(whole_response({reinterpret_cast<const char*>(whole.begin()), whole.size()}));
     };
-    if (counter_.count(incoming_.Length(), bytes)) {
+    if (counter_.count(incoming_.Length(), completes)) {
       cancelled_ = true;
       context_.TryCancel();
       return;
@@ -351,7 +342,7 @@ class taken_call final : public vstream_listener {
     std::lock_guard lock(mutex_);
     if (!call_) return;
     while (const response_buffer response = call_->take()) {
-      if (counter_.count(response->size(), [&] { return response->joined(); })) {
+      if (counter_.count(response->size(), [&] { return completes_copy(*response); })) {
         call_->cancel();
         call_.reset();
         return;

@@ -70,9 +70,7 @@ bool is_incomplete(const row_change_view& change) {
 }  // namespace
 
 bool completes_copy(const response_bytes& response) {
-  // It comes alone, or behind a last position. Larger ones are not looked at: they would be read twice.
-  constexpr std::size_t largest = 4096;
-  if (response.size() > largest) return false;
+  if (response.size() > largest_copy_end) return false;
   event_reader events;
   events.begin(response.begin(), response.end());
   raw_event event;

@@ -126,6 +126,9 @@ struct session_spec {
   void go_on_with(std::vector<shard_name> now);
 };
 
+/// A copy's end comes alone, or behind a last position. Larger responses are not looked at for it: they would be read twice.
+constexpr std::size_t largest_copy_end = 4096;
+
 /// Whether a copy most likely ends with this response: a small one that tells that it is complete. For vstream_request::is_last.
 bool completes_copy(const response_bytes& response);
 
