@@ -201,19 +201,14 @@ bool shard_gtid_reader::next() {
 }
 
 bool shard_gtid_reader::find(std::string_view keyspace, std::string_view shard) {
-  using wire::bytes_type;
-  using wire::key;
-  constexpr std::size_t longest = 127;  // Whose length is one byte on the wire.
-  if (keyspace.size() > longest || shard.size() > longest) return false;
-  constexpr char keyspace_key = key(binlogdata::ShardGtid::kKeyspaceFieldNumber, bytes_type);
-  constexpr char shard_key = key(binlogdata::ShardGtid::kShardFieldNumber, bytes_type);
-  const std::size_t shard_at = 2 + keyspace.size();
   std::string_view entry;
   while (next_entry(entry)) {
-    const bool same = entry.size() >= shard_at + 2 + shard.size() && entry[0] == keyspace_key &&
-                      entry[1] == static_cast<char>(keyspace.size()) && entry[shard_at] == shard_key &&
-                      entry[shard_at + 1] == static_cast<char>(shard.size()) &&
-                      entry.substr(shard_at + 2, shard.size()) == shard && entry.substr(2, keyspace.size()) == keyspace;
+    usual_fields fields(entry);
+    std::string_view keyspace_here;
+    std::string_view shard_here;
+    const bool same = fields.next_is(binlogdata::ShardGtid::kKeyspaceFieldNumber) && fields.read(keyspace_here) &&
+                      fields.next_is(binlogdata::ShardGtid::kShardFieldNumber) && fields.read(shard_here) &&
+                      shard_here == shard && keyspace_here == keyspace;
     if (!same) continue;
     ok_ = read_entry(entry);
     // Of a field that is there twice the last one counts.
