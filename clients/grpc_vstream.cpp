@@ -92,13 +92,14 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
  public:
   // Empties `in`.
   response_buffer make(grpc::ByteBuffer& in) {
-    grpc::Slice only;
-    if (in.Valid() && in.TrySingleSlice(&only).ok() && only.size() < step) {
-      in.Clear();
-      return std::make_shared<const small>(view_of(only), shared_from_this());
-    }
+    const std::size_t size = in.Valid() ? in.Length() : 0;
     std::vector<grpc::Slice> slices;
-    const std::size_t size = in.Valid() && in.Dump(&slices).ok() ? in.Length() : 0;
+    if (size < step || !in.Dump(&slices).ok()) {
+      grpc::Slice bytes;  // Stays empty where there is nothing to be read.
+      in.DumpToSingleSlice(&bytes);
+      in.Clear();
+      return std::make_shared<const small>(std::move(bytes), shared_from_this());
+    }
     in.Clear();
     if (slices.size() > 1 && stays_in_pieces(size)) {
       return std::make_shared<const in_pieces>(size, std::move(slices), shared_from_this());
@@ -149,18 +150,18 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
     const std::vector<grpc::Slice> slices_;
   };
 
-  // A copy: its piece would keep a whole read block.
+  // Below `step`: a slice of its own, because pieces keep whole read blocks. Its memory is left to the heap.
   class small final : public counted {
    public:
-    small(std::string_view bytes, std::shared_ptr<response_pool> pool) : counted(bytes.size(), std::move(pool)), bytes_(bytes) {
-      set(bytes_);
+    small(grpc::Slice bytes, std::shared_ptr<response_pool> pool) : counted(bytes.size(), std::move(pool)), bytes_(std::move(bytes)) {
+      set(view_of(bytes_));
     }
 
    private:
-    const std::string bytes_;
+    const grpc::Slice bytes_;
   };
 
-  // Put together.
+  // Put together, in memory that is used again.
   class in_one final : public counted {
    public:
     in_one(std::unique_ptr<std::string> bytes, std::shared_ptr<response_pool> pool)
@@ -176,24 +177,23 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
   // Whether a response of that size is handed on as gRPC brought it, which saves a copy. Its pieces lie in gRPC's read blocks, and
   // keep all of them: of 256 KiB, up to 16 for each 256 KiB of it where the frames of many streams alternate.
   bool stays_in_pieces(std::size_t size) const {
-    // Where one piece could keep a block, copying it costs next to nothing.
-    constexpr std::size_t least = std::size_t{32} << 10;
     // Larger ones are mostly one large row, which the decoder would have to put together all the same.
     constexpr std::size_t most = std::size_t{1} << 20;
     constexpr std::size_t most_of_all = std::size_t{8} << 20;
-    return size >= least && size <= most && in_pieces_ + size <= most_of_all;
+    return size <= most && in_pieces_ + size <= most_of_all;
   }
 
   // Two of vtgate's usual responses for each of a few streams; more are in use than lie here.
   static constexpr std::size_t most_kept = std::size_t{4} << 20;
-  // Sizes are rounded up to this, so that responses of about one size fit into each other's memory. Smaller ones are left to
-  // the heap: rounded up, many waiting ones would hold far more than their bytes.
+  // Sizes are rounded up to this, so that responses of about one size fit into each other's memory. Smaller ones are `small`:
+  // rounded up, many waiting ones would hold far more than their bytes; and where one piece could keep a block, copying it costs
+  // next to nothing.
   static constexpr std::size_t step = std::size_t{32} << 10;
 
   // Empty, with room for so many bytes and not for many more: a string that grows by itself would double instead.
   std::unique_ptr<std::string> take(std::size_t size) {
-    const std::size_t room = size < step ? size : (size + step - 1) / step * step;
-    if (size >= step) {
+    const std::size_t room = (size + step - 1) / step * step;
+    {
       std::lock_guard<std::mutex> lock(mutex_);
       const auto fits = std::find_if(free_.rbegin(), free_.rend(), [&](const auto& one) {
         return one->capacity() >= size && one->capacity() - size <= size / 2 + step;
@@ -218,7 +218,7 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
   void give_back(std::unique_ptr<std::string> used) {
     used->clear();
     std::lock_guard<std::mutex> lock(mutex_);
-    if (used->capacity() < step || used->capacity() > most_kept - kept_) {
+    if (used->capacity() > most_kept - kept_) {
       return;
     }
     kept_ += used->capacity();
@@ -659,7 +659,7 @@ class grpc_vstream_client::running_call final : public announcer {
   std::size_t ready_bytes_ = 0;
   bool reading_ = false;    // A read is under way, or is about to be asked for.
   bool ending_ = false;     // The read that ends the call has come back.
-  bool last_was_read_ = false;  // What was read last is most likely the last that is wanted.
+  bool last_was_read_ = false;  // What was read last is most likely the last one that is wanted.
   bool announced_ = false;  // on_ready() was called, and take() has not said "nothing" since.
   bool cancelled_ = false;
   bool ended_ = false;
