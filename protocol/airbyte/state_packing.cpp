@@ -11,9 +11,9 @@
 namespace psource {
 
 std::string pack_state(std::string_view bytes) {
-  // Mostly digits, which the default level packs 5 % smaller, in three times the time.
   uLongf size = compressBound(bytes.size());
   std::string packed(size, '\0');
+  // Mostly digits, which the default level packs 5 % smaller, in three times the time.
   if (compress2(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(bytes.data()),
                 bytes.size(), Z_BEST_SPEED) != Z_OK)
     throw std::runtime_error("zlib found no memory");
