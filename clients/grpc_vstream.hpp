@@ -37,8 +37,9 @@ channel_plan plan_channels(unsigned streams, std::optional<std::chrono::microsec
 struct transport_limits {
   /// A larger response ends its stream with RESOURCE_EXHAUSTED. Bytes.
   std::size_t receive_limit = std::size_t{128} << 20;
-  /// A call reads on while less than this is read and not taken. Bytes.
-  std::size_t read_ahead = std::size_t{64} << 10;
+  /// A call reads on while less than this is read and not taken. Bytes. Several of vtgate's usual responses: each that is taken
+  /// where nothing is under way has to be asked for by its reader, which wakes gRPC's thread.
+  std::size_t read_ahead = std::size_t{1} << 20;
   /// While so much is read of all calls together and not freed yet by whoever took it, a call reads on only when nothing is
   /// left to take of it. Bytes. Enough for a dozen of vtgate's usual responses: more than there are processors to decode them.
   std::size_t read_ahead_of_all = std::size_t{4} << 20;

@@ -180,17 +180,18 @@ TEST_CASE("a good end has status 0, and what was read before the end can be take
 TEST_CASE("a call that is not taken from holds back the server") {
   constexpr std::size_t size = 20'000;
   constexpr std::size_t count = 2'000;
-  constexpr std::size_t bound = 64 * 1024 + size + 256;
+  const transport_limits limits;
+  const std::size_t bound = limits.read_ahead + size + 256 * (limits.read_ahead / size + 1);
   scripted_server server([&](const seen_call& seen) {
     return seen.request == "big" ? call_script{{std::string(size, 'x')}, count, grpc::Status::OK}
                                  : call_script{{"pong"}, 1, grpc::Status::OK};
   });
-  auto client = client_of(server.settings(), {1, false});
+  auto client = client_of(server.settings(), {1, false}, limits);
   auto listener = std::make_shared<recording_listener>();
   auto call = client->open({"big"}, listener);
   REQUIRE(listener->wait_for_news());
 
-  CHECK(fills_up(*client, 64 * 1024));
+  CHECK(fills_up(*client, limits.read_ahead));
   for (int i = 0; i < 50; ++i) {
     ping(*client);
     REQUIRE(client->held_bytes() <= bound);
@@ -260,7 +261,7 @@ TEST_CASE("a call that is not taken from holds no more than twice its window bes
   // gRPC by itself would hold 200 KiB, or 5 MiB and soon 9 where it probes.
   constexpr std::size_t window = 1024 * 1024;
   // What was read ahead, and what the server's side of the transport takes without sending it.
-  constexpr std::size_t beside = 64 * 1024 + 64 * 1024 + 2 * size;
+  constexpr std::size_t beside = transport_limits().read_ahead + 64 * 1024 + 2 * size;
   scripted_server server([&](const seen_call& seen) {
     return seen.request == "big" ? call_script{{std::string(size, 'x')}, count, grpc::Status::OK}
                                  : call_script{{"pong"}, 1, grpc::Status::OK};
@@ -350,6 +351,7 @@ TEST_CASE("many calls together read little ahead, and all of them come to their 
                                  : call_script{{"pong"}, 1, grpc::Status::OK};
   });
   transport_limits limits;
+  limits.read_ahead = size;
   limits.read_ahead_of_all = 4 * size;
   auto client = client_of(server.settings(), {2, false}, limits);
   struct one_call {
@@ -383,13 +385,14 @@ TEST_CASE("empty responses count against the read-ahead too") {
     return seen.request == "many" ? call_script{{""}, count, grpc::Status::OK}
                                   : call_script{{"pong"}, 1, grpc::Status::OK};
   });
-  auto client = client_of(server.settings(), {1, false});
+  const transport_limits limits;
+  auto client = client_of(server.settings(), {1, false}, limits);
   auto listener = std::make_shared<recording_listener>();
   auto call = client->open({"many"}, listener);
-  CHECK(fills_up(*client, 64 * 1024));
+  CHECK(fills_up(*client, limits.read_ahead));
   for (int i = 0; i < 20; ++i) {
     ping(*client);
-    REQUIRE(client->held_bytes() <= 64 * 1024 + 1024);
+    REQUIRE(client->held_bytes() <= limits.read_ahead + 1024);
   }
   CHECK(take_all(*call, *listener).size() == count);
 }

@@ -58,7 +58,7 @@ struct opened_call {
   std::vector<start> shards;
 };
 
-/// The transport reads on while less is ready.
+/// The transport reads on while less is ready. Less than the real one does, so that short runs come to it.
 inline constexpr std::size_t read_ahead = 64 * 1024;
 
 /// Bytes of the responses that exist, wherever they are.
