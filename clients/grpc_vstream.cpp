@@ -1,15 +1,23 @@
 // VStream calls over gRPC: channels, calls, and the rules of gRPC's completion queues in one place.
+//
+// Channels are made with gRPC's C++ library; what calls do is asked of the C library below it (grpc/grpc.h). There a call begins
+// with one batch, which comes back with the first response; in C++ what is sent comes back by itself, which wakes the queue's
+// thread for nothing.
 #include "clients/grpc_vstream.hpp"
 
 #include <absl/synchronization/mutex.h>
+#include <grpc/byte_buffer.h>
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/grpc.h>
+#include <grpc/slice.h>
 #include <grpc/support/log.h>
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/completion_queue.h>
 #include <grpcpp/generic/generic_stub.h>
-#include <grpcpp/support/byte_buffer.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -20,6 +28,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -85,29 +94,102 @@ void set_up_grpc() {
   });
 }
 
+// ---- What gRPC's C library gives and takes
+// --------------------------------------------------------------------------------------------------
+
+struct byte_buffer_deleter {
+  void operator()(grpc_byte_buffer* bytes) const { grpc_byte_buffer_destroy(bytes); }
+};
+using byte_buffer = std::unique_ptr<grpc_byte_buffer, byte_buffer_deleter>;
+
+std::string_view view_of(const grpc_slice& slice) {
+  return {reinterpret_cast<const char*>(GRPC_SLICE_START_PTR(slice)), GRPC_SLICE_LENGTH(slice)};
+}
+
+grpc_slice copy_of(std::string_view bytes) { return grpc_slice_from_copied_buffer(bytes.data(), bytes.size()); }
+
+byte_buffer buffer_of(std::string_view bytes) {
+  grpc_slice slice = copy_of(bytes);
+  byte_buffer buffer(grpc_raw_byte_buffer_create(&slice, 1));
+  grpc_slice_unref(slice);
+  return buffer;
+}
+
+// Calls `take` with each piece, in order; the pieces hold as long as `bytes`.
+template <class Take>
+void for_each_piece(grpc_byte_buffer* bytes, Take take) {
+  grpc_byte_buffer_reader reader;
+  if (grpc_byte_buffer_reader_init(&reader, bytes) == 0) {
+    return;
+  }
+  for (grpc_slice* slice = nullptr; grpc_byte_buffer_reader_peek(&reader, &slice) != 0;) {
+    take(view_of(*slice));
+  }
+  grpc_byte_buffer_reader_destroy(&reader);
+}
+
+// The metadata that each call sends. Read only, so all calls share one.
+class call_metadata {
+ public:
+  explicit call_metadata(const metadata_list& entries) {
+    for (const auto& [key, value] : entries) {
+      grpc_metadata entry{};
+      entry.key = copy_of(key);
+      entry.value = copy_of(value);
+      entries_.push_back(entry);
+    }
+  }
+  call_metadata(const call_metadata&) = delete;
+  call_metadata& operator=(const call_metadata&) = delete;
+  ~call_metadata() {
+    for (const grpc_metadata& entry : entries_) {
+      grpc_slice_unref(entry.key);
+      grpc_slice_unref(entry.value);
+    }
+  }
+  std::size_t size() const { return entries_.size(); }
+  // gRPC asks for a pointer that is not const, and changes nothing.
+  grpc_metadata* data() { return entries_.data(); }
+
+ private:
+  std::vector<grpc_metadata> entries_;
+};
+
+// Metadata that gRPC brings: nobody reads it, but gRPC wants a place for it.
+class received_metadata {
+ public:
+  received_metadata() { grpc_metadata_array_init(&array_); }
+  received_metadata(const received_metadata&) = delete;
+  received_metadata& operator=(const received_metadata&) = delete;
+  ~received_metadata() { grpc_metadata_array_destroy(&array_); }
+  grpc_metadata_array* get() { return &array_; }
+
+ private:
+  grpc_metadata_array array_;
+};
+
+// ---- Responses
+// --------------------------------------------------------------------------------------------------
+
 // Makes responses of what gRPC brought, and counts them. Keeps the memory of large ones that were put together and used up, for
 // the next ones: fresh memory of that size would have to be cleared by the system each time, and leaves holes in the heap.
 // Lives as long as the last response.
 class response_pool : public std::enable_shared_from_this<response_pool> {
  public:
-  // Empties `in`.
-  response_buffer make(grpc::ByteBuffer& in) {
-    const std::size_t size = in.Valid() ? in.Length() : 0;
-    std::vector<grpc::Slice> slices;
-    if (size < step || !in.Dump(&slices).ok()) {
-      grpc::Slice bytes;  // Stays empty where there is nothing to be read.
-      in.DumpToSingleSlice(&bytes);
-      in.Clear();
+  response_buffer make(byte_buffer in) {
+    const std::size_t size = grpc_byte_buffer_length(in.get());
+    if (size < step) {
+      std::string bytes;
+      join(in.get(), size, bytes);
       return std::make_shared<const small>(std::move(bytes), shared_from_this());
     }
-    in.Clear();
-    if (slices.size() > 1 && stays_in_pieces(size)) {
-      return std::make_shared<const in_pieces>(size, std::move(slices), shared_from_this());
+    std::vector<std::string_view> pieces;
+    for_each_piece(in.get(), [&](std::string_view piece) { pieces.push_back(piece); });
+    if (pieces.size() > 1 && stays_in_pieces(size)) {
+      return std::make_shared<const in_pieces>(size, std::move(in), std::move(pieces), shared_from_this());
     }
     std::unique_ptr<std::string> joined = take(size);
-    for (const grpc::Slice& slice : slices) {
-      joined->append(view_of(slice));
-    }
+    join(in.get(), size, *joined);
     return std::make_shared<const in_one>(std::move(joined), shared_from_this());
   }
 
@@ -115,8 +197,9 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
   std::size_t in_use() const { return in_use_; }
 
  private:
-  static std::string_view view_of(const grpc::Slice& slice) {
-    return {reinterpret_cast<const char*>(slice.begin()), slice.size()};
+  static void join(grpc_byte_buffer* in, std::size_t size, std::string& out) {
+    out.reserve(size);
+    for_each_piece(in, [&](std::string_view piece) { out.append(piece); });
   }
 
   // Counted as in use for as long as it is there.
@@ -134,31 +217,26 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
   // As gRPC brought it.
   class in_pieces final : public counted {
    public:
-    in_pieces(std::size_t size, std::vector<grpc::Slice> slices, std::shared_ptr<response_pool> pool)
-        : counted(size, std::move(pool)), slices_(std::move(slices)) {
-      std::vector<std::string_view> views;
-      views.reserve(slices_.size());
-      for (const grpc::Slice& slice : slices_) {
-        views.push_back(view_of(slice));
-      }
-      set(std::move(views));
+    in_pieces(std::size_t size, byte_buffer bytes, std::vector<std::string_view> pieces, std::shared_ptr<response_pool> pool)
+        : counted(size, std::move(pool)), bytes_(std::move(bytes)) {
+      set(std::move(pieces));
       pool_->in_pieces_ += size;
     }
     ~in_pieces() override { pool_->in_pieces_ -= size(); }
 
    private:
-    const std::vector<grpc::Slice> slices_;
+    const byte_buffer bytes_;
   };
 
-  // Below `step`: a slice of its own, because pieces keep whole read blocks. Its memory is left to the heap.
+  // Below `step`: put together, because pieces keep whole read blocks. Its memory is left to the heap.
   class small final : public counted {
    public:
-    small(grpc::Slice bytes, std::shared_ptr<response_pool> pool) : counted(bytes.size(), std::move(pool)), bytes_(std::move(bytes)) {
-      set(view_of(bytes_));
+    small(std::string bytes, std::shared_ptr<response_pool> pool) : counted(bytes.size(), std::move(pool)), bytes_(std::move(bytes)) {
+      set(bytes_);
     }
 
    private:
-    const grpc::Slice bytes_;
+    const std::string bytes_;
   };
 
   // Put together, in memory that is used again.
@@ -239,7 +317,7 @@ class step {
   step(const step&) = delete;
   step& operator=(const step&) = delete;
   // On the queue's thread.
-  virtual void done(bool ok) = 0;
+  virtual void done() = 0;
 
  protected:
   ~step() = default;
@@ -282,21 +360,20 @@ class completion_thread {
     const gpr_timespec at_some_time = gpr_inf_future(GPR_CLOCK_MONOTONIC);
     unsigned steps_since_first = 0;
     for (;;) {
-      void* tag = nullptr;
-      bool ok = false;
-      switch (queue_.AsyncNext(&tag, &ok, later_.empty() ? at_some_time : at_once)) {
-        case grpc::CompletionQueue::GOT_EVENT:
+      const grpc_event event = grpc_completion_queue_next(queue_.cq(), later_.empty() ? at_some_time : at_once, nullptr);
+      switch (event.type) {
+        case GRPC_OP_COMPLETE:
           steps_since_first = later_.empty() ? 0 : steps_since_first + 1;
-          take_from_grpc(tag);
-          static_cast<step*>(tag)->done(ok);
+          take_from_grpc(event.tag);
+          static_cast<step*>(event.tag)->done();
           if (steps_since_first >= most_steps_before) {
             announce_all();
           }
           break;
-        case grpc::CompletionQueue::TIMEOUT:
+        case GRPC_QUEUE_TIMEOUT:
           announce_all();
           break;
-        case grpc::CompletionQueue::SHUTDOWN:
+        case GRPC_QUEUE_SHUTDOWN:
           return;
       }
     }
@@ -343,7 +420,8 @@ struct channel_slot {
 // The channels, the calls that run on them, and the settings of both. Shared with every call.
 class grpc_vstream_client::hub {
  public:
-  hub(channel_maker maker, unsigned channels, transport_limits limits) : maker(std::move(maker)), limits(limits) {
+  hub(channel_maker maker, unsigned channels, transport_limits limits)
+      : limits(limits), metadata(maker.metadata()), maker_(std::move(maker)) {
     const unsigned wanted = std::max(channels, 1U);
     for (unsigned i = 0; i < std::min(wanted, completion_threads()); ++i) {
       threads_.push_back(std::make_unique<completion_thread>());
@@ -412,17 +490,18 @@ class grpc_vstream_client::hub {
     return running_;
   }
 
-  const channel_maker maker;
   const transport_limits limits;
+  call_metadata metadata;
   const std::shared_ptr<response_pool> responses = std::make_shared<response_pool>();
   std::atomic<std::uint64_t> next_call_id{0};
   std::atomic<std::size_t> fed_calls{0};
 
  private:
   std::shared_ptr<channel_slot> make_slot(completion_thread& thread) {
-    return std::make_shared<channel_slot>(maker.make(), thread);
+    return std::make_shared<channel_slot>(maker_.make(), thread);
   }
 
+  const channel_maker maker_;
   std::vector<std::unique_ptr<completion_thread>> threads_;
   mutable std::mutex mutex_;
   std::condition_variable idle_;
@@ -434,32 +513,38 @@ class grpc_vstream_client::hub {
 // ---- One call
 // ---------------------------------------------------------------------------------------------------
 
-// Owns itself from start() until its last step is back. At most one read is under way, and it is a read that ends the call: one
-// that brings nothing, behind which gRPC is asked how it ended (Finish), or any one once cancelled. All steps come back on one
-// thread.
+// Owns itself from start() until its end. At most one step is under way. A read ends the call where it brings nothing, behind which
+// gRPC is asked how it ended, or where the call is cancelled; and it ends where its handle is dropped while nothing is under way.
+// All steps come back on one thread.
 class grpc_vstream_client::running_call final : public announcer {
  public:
   running_call(std::shared_ptr<hub> hub, const vstream_request& request, std::shared_ptr<vstream_listener> listener)
-      : hub_(std::move(hub)), slot_(hub_->pick()), listener_(std::move(listener)), is_last_(request.is_last) {
-    grpc::Slice bytes(request.bytes);
-    request_ = grpc::ByteBuffer(&bytes, 1);
-    for (const auto& [key, value] : hub_->maker.metadata()) {
-      context_.AddMetadata(key, value);
-    }
-    // Sent with the request, in one step.
-    context_.set_initial_metadata_corked(true);
-  }
+      : hub_(std::move(hub)),
+        slot_(hub_->pick()),
+        listener_(std::move(listener)),
+        is_last_(request.is_last),
+        request_(buffer_of(request.bytes)) {}
   running_call(const running_call&) = delete;
   running_call& operator=(const running_call&) = delete;
+  ~running_call() { grpc_slice_unref(status_message_); }
 
   void start(const std::shared_ptr<running_call>& self) {
     self_ = self;
-    stream_ = slot_->stub.PrepareCall(&context_, vstream_method, &slot_->thread.queue());
+    // Makes the call. What it returns is for C++, and lies in the call's memory.
+    slot_->stub.PrepareCall(&context_, vstream_method, &slot_->thread.queue());
     reading_ = true;
     hub_->started(id_, self);  // Before anything that the end may follow.
-    stream_->StartCall(nullptr);
-    stream_->WriteLast(request_, grpc::WriteOptions(), tag_of(written_));
-    read_on();
+    std::array<grpc_op, 5> begin{};
+    begin[0].op = GRPC_OP_SEND_INITIAL_METADATA;
+    begin[0].data.send_initial_metadata.count = hub_->metadata.size();
+    begin[0].data.send_initial_metadata.metadata = hub_->metadata.data();
+    begin[1].op = GRPC_OP_SEND_MESSAGE;
+    begin[1].data.send_message.send_message = request_.get();
+    begin[2].op = GRPC_OP_SEND_CLOSE_FROM_CLIENT;
+    begin[3].op = GRPC_OP_RECV_INITIAL_METADATA;
+    begin[3].data.recv_initial_metadata.recv_initial_metadata = initial_metadata_.get();
+    begin[4] = read();
+    ask(begin, read_);
   }
 
   response_buffer take() {
@@ -501,7 +586,7 @@ class grpc_vstream_client::running_call final : public announcer {
         reading_ = true;
       }
     }
-    context_.TryCancel();
+    grpc_call_cancel(context_.c_call(), nullptr);
     if (read) {
       read_on();
     }
@@ -509,32 +594,65 @@ class grpc_vstream_client::running_call final : public announcer {
 
   // Nobody can take any more: cancel, and give the memory back now.
   void abandon() {
-    cancel();
     std::deque<response_buffer> unread;
-    std::lock_guard<std::mutex> lock(mutex_);
-    unread.swap(ready_);
-    ready_bytes_ = 0;
-    set_fed(false);
+    bool nothing_under_way = false;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      unread.swap(ready_);
+      ready_bytes_ = 0;
+      set_fed(false);
+      nothing_under_way = !reading_ && !ending_ && !announcing_;
+      if (nothing_under_way) {
+        cancelled_ = ending_ = true;
+      }
+    }
+    unread.clear();
+    if (nothing_under_way) {
+      // No step has to come back: that would wake the queue's thread.
+      grpc_call_cancel(context_.c_call(), nullptr);
+      end_cancelled();
+    } else {
+      cancel();
+    }
   }
 
  private:
-  template <void (running_call::*Done)(bool)>
+  template <void (running_call::*Done)()>
   class own_step final : public step {
    public:
     explicit own_step(running_call& call) : call_(call) {}
-    void done(bool ok) override { (call_.*Done)(ok); }
+    void done() override { (call_.*Done)(); }
 
    private:
     running_call& call_;
   };
 
-  // What a step is known by at the queue. From here on it is gRPC's until it comes back.
-  static void* tag_of(step& one) {
-    hand_to_grpc(&one);
-    return &one;
+  // From here on `what` is gRPC's until it comes back.
+  template <std::size_t Count>
+  void ask(const std::array<grpc_op, Count>& batch, step& what) {
+    hand_to_grpc(&what);
+    if (grpc_call_start_batch(context_.c_call(), batch.data(), Count, &what, nullptr) != GRPC_CALL_OK) {
+      throw std::logic_error("gRPC refused a batch of operations");
+    }
   }
 
-  void read_on() { stream_->Read(&incoming_, tag_of(read_)); }
+  grpc_op read() {
+    grpc_op read{};
+    read.op = GRPC_OP_RECV_MESSAGE;
+    read.data.recv_message.recv_message = &incoming_;
+    return read;
+  }
+
+  void read_on() { ask(std::array<grpc_op, 1>{read()}, read_); }
+
+  void ask_for_status() {
+    grpc_op end{};
+    end.op = GRPC_OP_RECV_STATUS_ON_CLIENT;
+    end.data.recv_status_on_client.trailing_metadata = trailing_metadata_.get();
+    end.data.recv_status_on_client.status = &status_;
+    end.data.recv_status_on_client.status_details = &status_message_;
+    ask(std::array<grpc_op, 1>{end}, end_);
+  }
 
   // With the mutex held.
   void set_fed(bool fed) {
@@ -548,9 +666,11 @@ class grpc_vstream_client::running_call final : public announcer {
     }
   }
 
-  void on_read(bool ok) {
-    response_buffer response = ok ? hub_->responses->make(incoming_) : response_buffer();
-    const bool is_last = response != nullptr && is_last_ != nullptr && is_last_(*response);
+  void on_read() {
+    byte_buffer bytes(std::exchange(incoming_, nullptr));
+    const bool over = bytes == nullptr;
+    response_buffer response = over ? response_buffer() : hub_->responses->make(std::move(bytes));
+    const bool is_last = !over && is_last_ != nullptr && is_last_(*response);
     bool cancelled = false;
     bool announce = false;
     bool read = false;
@@ -558,7 +678,7 @@ class grpc_vstream_client::running_call final : public announcer {
       std::lock_guard<std::mutex> lock(mutex_);
       cancelled = cancelled_;
       reading_ = false;
-      if (response == nullptr || cancelled) {
+      if (over || cancelled) {
         ending_ = true;
       } else {
         ready_bytes_ += response->size() + response_overhead;
@@ -566,29 +686,27 @@ class grpc_vstream_client::running_call final : public announcer {
         set_fed(true);
         last_was_read_ = is_last;
         reading_ = read = may_read_ahead();
-        announce = !announced_;
+        announce = !announced_ && !std::exchange(announcing_, true);
       }
     }
-    if (announce && !std::exchange(announces_later_, true)) {
+    if (announce) {
       slot_->thread.announce_later(self_);
     }
     if (read) {
       read_on();
     } else if (cancelled) {
-      // Known without being asked for, which would have gRPC make up a long text: a tenth of what a call costs.
-      status_ = grpc::Status::CANCELLED;
       response.reset();  // Whoever hears of the end may count what is held.
-      on_finished(true);
-    } else if (!ok) {
-      stream_->Finish(&status_, tag_of(end_));
+      end_cancelled();
+    } else if (over) {
+      ask_for_status();
     }
   }
 
   void announce() override {
-    announces_later_ = false;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       if (announced_ || ready_.empty()) {
+        announcing_ = false;
         return;
       }
       announced_ = true;
@@ -596,22 +714,17 @@ class grpc_vstream_client::running_call final : public announcer {
     if (listener_) {
       listener_->on_ready();
     }
+    std::lock_guard<std::mutex> lock(mutex_);
+    announcing_ = false;
   }
 
-  void on_written(bool) {
-    written_is_back_ = true;
-    end_if_all_is_back();
+  // Known without being asked for, which would have gRPC make up a long text: a tenth of what a call costs.
+  void end_cancelled() {
+    status_ = GRPC_STATUS_CANCELLED;
+    on_finished();
   }
 
-  void on_finished(bool) {
-    end_is_back_ = true;
-    end_if_all_is_back();
-  }
-
-  void end_if_all_is_back() {
-    if (!written_is_back_ || !end_is_back_) {
-      return;
-    }
+  void on_finished() {
     announce();
     std::shared_ptr<running_call> self = std::move(self_);
     std::shared_ptr<vstream_listener> listener = std::move(listener_);
@@ -619,8 +732,8 @@ class grpc_vstream_client::running_call final : public announcer {
     const std::shared_ptr<channel_slot> slot = slot_;
     const std::uint64_t id = id_;
     stream_end end;
-    end.status_code = static_cast<int>(status_.error_code());
-    end.message = status_.error_message();
+    end.status_code = static_cast<int>(status_);
+    end.message = view_of(status_message_);
     {
       std::lock_guard<std::mutex> lock(mutex_);
       ended_ = true;
@@ -639,20 +752,20 @@ class grpc_vstream_client::running_call final : public announcer {
   const std::shared_ptr<hub> hub_;
   const std::shared_ptr<channel_slot> slot_;
   const std::uint64_t id_ = hub_->next_call_id++;
-  std::shared_ptr<vstream_listener> listener_;  // Set until the end; only steps use it.
+  std::shared_ptr<vstream_listener> listener_;  // Set until the end; only steps use it, and announcements.
   bool (*const is_last_)(const response_bytes&);
   std::shared_ptr<running_call> self_;
+  // Down to status_message_ these are gRPC's while what writes or reads them is under way. The call, which goes with context_, before
+  // them: it has what the metadata consist of.
+  received_metadata initial_metadata_;
+  received_metadata trailing_metadata_;
+  const byte_buffer request_;
+  grpc_byte_buffer* incoming_ = nullptr;
+  grpc_status_code status_ = GRPC_STATUS_UNKNOWN;
+  grpc_slice status_message_ = grpc_empty_slice();
   grpc::ClientContext context_;
-  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream_;  // After context_, whose memory it lies in.
-  grpc::ByteBuffer request_;
-  grpc::ByteBuffer incoming_;  // Belongs to gRPC while reading_.
-  grpc::Status status_;        // Belongs to gRPC while it is asked for.
-  own_step<&running_call::on_written> written_{*this};
   own_step<&running_call::on_read> read_{*this};
   own_step<&running_call::on_finished> end_{*this};
-  bool written_is_back_ = false;
-  bool end_is_back_ = false;
-  bool announces_later_ = false;
 
   std::mutex mutex_;
   std::deque<response_buffer> ready_;
@@ -661,6 +774,7 @@ class grpc_vstream_client::running_call final : public announcer {
   bool ending_ = false;     // The read that ends the call has come back.
   bool last_was_read_ = false;  // What was read last is most likely the last one that is wanted.
   bool announced_ = false;  // on_ready() was called, and take() has not said "nothing" since.
+  bool announcing_ = false;  // The queue's thread is going to call it, or does.
   bool cancelled_ = false;
   bool ended_ = false;
   bool fed_ = false;  // Counted in the hub's fed_calls.

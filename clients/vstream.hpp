@@ -76,7 +76,8 @@ struct stream_end {
   bool cancelled_by_us = false;
 };
 
-/// Hears what happens to a call. All functions run on a thread of the transport and must not block.
+/// Hears what happens to a call. All functions run on a thread of the transport and must not block. Where the handle is dropped, on_end()
+/// may run on the thread that drops it.
 class vstream_listener {
  public:
   virtual ~vstream_listener() = default;
@@ -92,7 +93,7 @@ class vstream_call {
  public:
   virtual ~vstream_call() = default;
   /// The next response, or nullptr when none is ready now (on_ready() will tell when one is). The transport reads ahead
-  /// while less than 64 KiB is ready (and less than 4 MiB of all calls is there, taken or not), so not taking is what holds the
+  /// while less than 1 MiB is ready (and less than 4 MiB of all calls is there, taken or not), so not taking is what holds the
   /// server back. It may read on only when take() has found nothing: take until then.
   virtual response_buffer take() = 0;
   /// Asks the call to end; on_end() follows. May be repeated.
