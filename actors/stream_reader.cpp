@@ -297,7 +297,8 @@ bool stream_reader_state::reject_position(const shard_name& shard, const server_
   return false;
 }
 
-// What the primary says holds for replicas once no tablet could be found.
+// What the primary says holds for replicas once none of them could serve the position (end_attempt): they may keep their binary logs for
+// longer, and may have what a failover lost.
 void stream_reader_state::fail_or_suspect(const failure& why) {
   if (session->spec().tablet == tablet_type::primary)
     attempt_failed(why);
@@ -315,7 +316,8 @@ void stream_reader_state::end_attempt(const stream_end& end) {
     for (const auto& [shard, cursor] : table.cursors)
       place.has_position = place.has_position || !table.start_of(cursor).empty();
   failure why = classify_stream_end(end, place);
-  if (suspicion && is_retryable(why.code)) why = *suspicion;
+  // Where the stream has come further since, or breaks for another reason, the position was not what ended it.
+  if (suspicion && may_refuse_the_position(end) && session->advances() == advances_at_open) why = *suspicion;
   attempt_failed(why);
 }
 

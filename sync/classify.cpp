@@ -47,7 +47,14 @@ std::string table_in(const std::string& text, std::string_view before, std::stri
   return name;
 }
 
+bool found_no_tablet(std::string_view text) { return has(text, {"failed to find a"}) && has(text, {"tablet for VStream"}); }
+bool has_not_executed_the_position(std::string_view text) { return has(text, {"GTIDSet Mismatch"}); }
+
 }  // namespace
+
+bool may_refuse_the_position(const stream_end& end) {
+  return found_no_tablet(end.message) || has_not_executed_the_position(end.message);
+}
 
 failure classify_stream_end(const stream_end& end, const stream_place& place) {
   const std::string& text = end.message;
@@ -84,7 +91,7 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
   if (has(text, {"purged required binary logs", "errno 1236", "errno 1789", "binary logs have been purged"}))
     return make(error_code::position_lost,
                 "The binary logs that the saved position of " + where + " needs were purged.");
-  if (has(text, {"GTIDSet Mismatch"}))
+  if (has_not_executed_the_position(text))
     return make(error_code::stream_broken,
                 "The " + std::string(to_string(place.tablet)) + " tablet of " + where +
                     " has not executed all of the position that the stream starts from: it lags behind, or the position "
@@ -100,7 +107,7 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
                 "The branch has no keyspace \"" + place.shard.keyspace.str() + "\". Check `database`.");
   if (has(text, {"could not decode position", "unknown GTIDSet flavor"}))
     return make(error_code::position_foreign, "The server does not understand the saved position of " + where + ".");
-  if (has(text, {"failed to find a"}) && has(text, {"tablet for VStream"})) {
+  if (found_no_tablet(text)) {
     // A position that the server cannot serve (purged, or not its own) ends in this text, too.
     // With a position that was read before it is an outage until the binary logs are known to be gone.
     return make(place.has_position ? error_code::stream_broken : error_code::tablet_type_missing,

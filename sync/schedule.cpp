@@ -458,10 +458,11 @@ void sync_schedule::failed(task_id id, failure why, std::vector<session_table> t
     return told;
   };
   // One shard of a merge that was undone stands before its journal, another behind it: alone the first one's stream
-  // fails, and together it waits for the other for ever.
+  // fails, and together it waits for the other for ever. Only where the reshard was undone: a call of old shards that stalls
+  // may as well have met a slow server.
   const auto waits_for_another = [&] {
     const auto& stands = tables.front().cursors;
-    return why.code == error_code::stream_stalled && (spec.rejoined || !spec.old_shards.empty()) &&
+    return why.code == error_code::stream_stalled && spec.rejoined &&
            std::count_if(spec.shards.begin(), spec.shards.end(),
                          [&](const shard_name& shard) { return stands.count(shard) > 0; }) > 1;
   };
@@ -476,12 +477,15 @@ void sync_schedule::failed(task_id id, failure why, std::vector<session_table> t
                   " do not lead through a reshard that was undone: one shard stands before it, another behind it.";
   }
   // Old events that no longer fit a table are lost for good as well, and so are old shards that cannot be followed: the
-  // next plan would be the same.
+  // next plan would be the same, unless the stream has left them behind.
+  const bool stays_on_old_shards = std::any_of(tables.begin(), tables.end(), [&](const session_table& table) {
+    return std::any_of(table.cursors.begin(), table.cursors.end(), [&](const auto& entry) { return spec.is_old(entry.first); });
+  });
   const bool alone = tables.size() == 1;
   const bool lost = why.code == error_code::position_lost || why.code == error_code::position_foreign ||
                     (why.code == error_code::schema_incompatible && alone &&
                      reads_changes(spec.kind, tables.front())) ||
-                    (why.code == error_code::shards_changed && !spec.old_shards.empty()) ||
+                    (why.code == error_code::shards_changed && stays_on_old_shards) ||
                     stays_apart;
   if (lost) {
     for (const auto& table : tables) {

@@ -771,6 +771,47 @@ TEST_CASE("a merge that was undone: the saved positions of both shards lead thro
   s.truth();
 }
 
+TEST_CASE("a merge that is followed by a call that stalls is no lost position") {
+  for (const auto behavior : {lost_position_behavior::fail_sync, lost_position_behavior::resync_data}) {
+    scene s({{"t0", true}}, {0x80});
+    for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+    s.read();
+    s.branch.reshard({&s.shard("-80"), &s.shard("80-")}, {}, s.time.seconds());
+    s.put({1, 2, 30}, "-");
+    s.settings.config.on_lost_position = behavior;
+    s.settings.on_call = [](engine_run&, served_call& call) { call.only_heartbeats_until_us = never; };
+    s.read();
+    CHECK(s.status() == told_status::incomplete);
+    CHECK_FALSE(s.logged("undone"));
+    CHECK_FALSE(s.logged("copied again"));
+    s.read();
+    CHECK(s.status() == told_status::complete);
+    CHECK(s.report.calls.size() == 1);
+    CHECK(s.times(30) == 1);
+    s.truth();
+  }
+}
+
+TEST_CASE("new shards of a followed old one that are resharded in turn are planned again, not lost") {
+  scene s({{"t0", true}}, {0x80});
+  for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+  s.read();
+  s.branch.reshard({&s.shard("-80")}, {0x40}, s.time.seconds());
+  for (int n = 0; n < 10; ++n)
+    for (std::int64_t id = 1; id <= 30; ++id)
+      if (s.shard("-40").holds(id)) s.put({id}, "-40");
+  s.settings.on_step = [&s, merged = false](engine_run& run) mutable {
+    run.events_per_response = 1;
+    if (merged || run.step() <= 3) return;
+    merged = true;
+    s.branch.reshard({&s.shard("40-80"), &s.shard("80-")}, {}, s.time.seconds());
+  };
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK_FALSE(s.logged("Refresh and remove records"));
+  s.truth();
+}
+
 TEST_CASE("one shard copied after a merge that was undone, the other before it: a lost position") {
   scene s({{"t0", true}}, {0x80});
   for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
@@ -1225,6 +1266,37 @@ TEST_CASE("purged binary logs show as heartbeats and a missing tablet only, unti
   s.read();
   CHECK(s.status() == told_status::complete);
   CHECK(s.logged("is copied again; rows deleted meanwhile stay"));
+  s.truth();
+}
+
+TEST_CASE("a replica that serves what its primary has purged: a broken connection is no lost position") {
+  scene s;
+  for (std::int64_t id = 1; id <= 5; ++id) s.branch.fill(0, id);
+  s.read();
+  for (std::int64_t id = 1; id <= 30; ++id) s.put({id});
+  s.settings.on_plan = [](plan_input& input) { input.config.tablets = tablet_type::replica; };
+  // Silent at first, so that the primary is asked.
+  s.settings.on_call = [](engine_run& run, served_call& call) {
+    if (run.calls() == 1) call.only_heartbeats_until_us = run.time().now_us + 30'000'000;
+  };
+  std::size_t broken_after = 0;
+  SUBCASE("after the stream has come further") { broken_after = 60; }
+  SUBCASE("while it is silent") {}
+  // The model's replica has the binary logs of its primary: the primary's are gone only while it is asked.
+  s.settings.on_step = [&s, broken_after, broken = false](engine_run& run) mutable {
+    run.events_per_response = 1;
+    const auto seconds = run.elapsed_seconds();
+    s.shard().purged = !broken && seconds > 2 && seconds < 25 ? 10 : 0;
+    if (broken || run.server().calls().empty()) return;
+    const auto call = run.server().calls().front();
+    if (seconds < 20 || call->events_sent() < broken_after) return;
+    broken = true;
+    call->end(14, "connection reset by peer");
+  };
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK_FALSE(s.logged("were purged"));
+  CHECK(s.report.calls.size() == 2);
   s.truth();
 }
 
