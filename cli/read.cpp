@@ -133,9 +133,17 @@ result<prepared> prepare(inputs in, const command_options& options, const redact
       input.stops = std::move(*stops);
       break;
     }
-    if (!is_retryable(stops.error().code) || attempt > input.config.max_retries)
-      return fail(with_tls_fault_named(std::move(stops.error()), connection));
-    std::this_thread::sleep_for(retry_delay(attempt, 0.5));
+    if (!is_retryable(stops.error().code) || attempt > input.config.max_retries) {
+      failure why = with_tls_fault_named(std::move(stops.error()), connection);
+      if (attempt > 1) why.message += " Given up after " + std::to_string(attempt) + " attempts.";
+      return fail(std::move(why));
+    }
+    const auto delay = retry_delay(attempt, 0.5);
+    say(log_level::warn,
+        stops.error().message + " Trying again in " + std::to_string(delay.count()) + " ms (" + std::to_string(attempt) + " of " +
+            std::to_string(input.config.max_retries) + ").",
+        options, hide);
+    std::this_thread::sleep_for(delay);
   }
   // After the peek: what is copied from here on is not older than the stop positions.
   auto now = server_clock_micros(**session);

@@ -99,6 +99,7 @@ class planner {
   void add_catch_up(planned_stream& stream, const shard_name& shard, const shard_cursor& cursor);
   void warn_about_cursor(const configured_stream& configured);
   void warn_about_key(const table_definition& table);
+  void warn_about_starts(const keyspace_name& keyspace);
   const saved_stream_state* saved(const stream_id& id) const;
   const std::vector<shard_name>& selected(const keyspace_name& keyspace) const;
   bool serves(const keyspace_name& keyspace, const shard_name& shard) const;
@@ -106,6 +107,7 @@ class planner {
   const plan_input& input_;
   sync_plan plan_;
   std::map<keyspace_name, std::vector<shard_name>> selected_;
+  std::set<keyspace_name> starts_looked_at_;
   // Tables of a shard at the same position share a call.
   std::map<std::tuple<keyspace_name, shard_name, std::string>, session_spec> by_position_;
   std::map<std::string, session_spec> by_old_positions_;
@@ -238,15 +240,36 @@ void planner::warn_about_cursor(const configured_stream& configured) {
                            "\" in the connection's schema settings, or over Airbyte's API where they do not let you.");
 }
 
+// Once for a keyspace: its tables share their shards.
+void planner::warn_about_starts(const keyspace_name& keyspace) {
+  if (!starts_looked_at_.insert(keyspace).second) return;
+  for (const auto& [shard, position] : input_.config.starting_gtids)
+    if (shard.keyspace == keyspace && !serves(keyspace, shard.shard))
+      plan_.warnings.push_back("The configuration's `starting_gtids` has a position for the shard " + shard.to_string() +
+                               ", which does not exist (any more); it has no effect.");
+}
+
 void planner::plan_missing_table(planned_stream& stream, const configured_stream& configured) {
-  const std::string sentence = "The table " + configured.id.to_string() +
-                               " does not exist (any more). Refresh the connection's schema and deselect it.";
-  if (configured.mode == sync_mode::full_refresh) {
-    // COMPLETE without records would empty the destination's table.
-    stream.problem = failure{error_code::table_missing, sentence, {}, configured.id};
+  const auto& keyspaces = input_.config.keyspaces;
+  if (std::find(keyspaces.begin(), keyspaces.end(), configured.id.keyspace) == keyspaces.end()) {
+    // Nobody has looked whether there is such a table.
+    stream.problem = failure{error_code::keyspace_unknown,
+                             "The configuration's `database` does not name the keyspace of the stream " + configured.id.to_string() +
+                                 ". Add it there, or refresh the connection's schema and deselect the stream.",
+                             {},
+                             configured.id};
+    if (configured.mode == sync_mode::incremental) keep_saved_cursors(stream);
     return;
   }
-  plan_.warnings.push_back(sentence + " Its saved state is kept.");
+  const std::string sentence = "The table " + configured.id.to_string() +
+                               " does not exist (any more). Refresh the connection's schema and deselect it.";
+  if (configured.mode == sync_mode::full_refresh || takes_rows_away(configured)) {
+    // COMPLETE without records would empty the destination's table.
+    stream.problem = failure{error_code::table_missing, sentence, {}, configured.id};
+    if (configured.mode == sync_mode::incremental) keep_saved_cursors(stream);
+    return;
+  }
+  plan_.warnings.push_back(sentence + (saved(stream.id) != nullptr ? " Its saved state is kept." : ""));
   keep_saved_cursors(stream);
 }
 
@@ -332,6 +355,7 @@ void planner::plan_incremental(planned_stream& stream, const configured_stream& 
                              "out of which a platform cannot take single tables. The table is copied anew.");
     state = nullptr;
   }
+  if (state == nullptr && !anew) warn_about_starts(stream.id.keyspace);
   std::vector<shard_name> missing;
   for (const auto& shard : selected(stream.id.keyspace)) {
     if (state != nullptr) {

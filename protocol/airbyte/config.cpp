@@ -467,6 +467,8 @@ connection_settings to_connection(const source_config& config) {
 
 std::vector<std::string> secrets_of(const source_config& config) {
   std::vector<std::string> secrets;
+  // A PlanetScale password that got into the wrong field.
+  if (config.username.rfind("pscale_pw_", 0) == 0) secrets.push_back(config.username);
   if (!config.password.empty()) {
     secrets.push_back(config.password);
     // As programs quote it in their messages.

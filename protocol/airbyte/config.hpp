@@ -83,7 +83,7 @@ failure summarize(const std::vector<failure>& problems);
 connection_settings to_connection(const source_config& config);
 
 /// The texts that must not be seen anywhere: the password, also as programs quote it, the authorization header made of it, with
-/// and without its padding, and the client key.
+/// and without its padding, and the client key; and a user name that is a PlanetScale password, in the wrong field.
 std::vector<std::string> secrets_of(const source_config& config);
 
 /// The host is PlanetScale's (ends in ".psdb.cloud").

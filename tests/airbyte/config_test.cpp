@@ -368,6 +368,8 @@ TEST_CASE("secrets are listed for the redactor") {
   CHECK(std::find(odd.begin(), odd.end(), R"(a"b\c)") != odd.end());
   CHECK(std::find(odd.begin(), odd.end(), R"(a\"b\\c)") != odd.end());
   CHECK(secrets_of(loaded(R"({"host":"h","database":"ks"})")).empty());
+  const auto swapped = secrets_of(loaded(R"({"host":"h","database":"ks","username":"pscale_pw_y","password":"u"})"));
+  CHECK(std::find(swapped.begin(), swapped.end(), "pscale_pw_y") != swapped.end());
 }
 
 TEST_CASE("texts that are no configuration end in one sentence with line and column") {

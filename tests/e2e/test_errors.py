@@ -207,6 +207,8 @@ class CommandLine(ErrorTest):
             ["--log-level", "loud", "spec"],
             ["spec", "check"],
             ["spec", "--progress", "x"],
+            ["read", "--config", "c.json", "--catalog", "c.json", "--state", ""],
+            ["read", "--config", "c.json", "--catalog", "c.json", "--state="],
         ):
             with self.subTest(arguments=arguments):
                 code, output, errors = self.run_plain(*arguments)

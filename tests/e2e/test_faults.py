@@ -128,6 +128,21 @@ class Limits(FaultTest):
         self.assertEqual(600, len(transcript.records))
         self.assertEqual("INCOMPLETE", dict(transcript.statuses)[("commerce", "sbtest2")])
 
+    def test_a_peek_that_fails_is_told_and_tried_again(self):
+        fault = {"do": "status", "phase": "peek", "code": "UNAVAILABLE", "message": "not yet", "repeat": 2}
+        for retries, ends_well in ((2, True), (1, False)):
+            with self.subTest(retries=retries):
+                connector = self.connector(self.faulty([fault], ["commerce:1"], rows=5).config(max_retries=retries))
+                transcript = connector.read(ok=ends_well)
+                told = [line for line in transcript.logs if "Trying again in" in line]
+                self.assertEqual(retries, len(told), told)
+                self.assertIn("not yet", told[0])
+                self.assertIn(f"(1 of {retries})", told[0])
+                if ends_well:
+                    self.assertEqual(5, len(transcript.records))
+                else:
+                    self.assertIn("Given up after 2 attempts.", transcript.errors[0]["message"])
+
     def test_more_failures_than_retries_end_the_read_and_the_next_goes_on(self):
         fault = {"do": "status", "message": "not today", "shard": "-80", "repeat": 3}
         branch = self.faulty([fault], ["commerce:2"], rows=6000)

@@ -209,9 +209,38 @@ TEST_CASE("S17 starting_gtids count only where there is no state") {
   CHECK(plan.catch_ups[0].tables[0].cursors.at(shard_name("-")).position == server + "1-3");
   REQUIRE(plan.infos.size() == 1);
   CHECK(plan.infos[0].find("not copied") != std::string::npos);
+  CHECK(plan.warnings.empty());
   w.save("t", "-", server + "1-6");
   plan = w.plan();
   CHECK(plan.catch_ups[0].tables[0].cursors.at(shard_name("-")).position == server + "1-6");
+}
+
+TEST_CASE("starting_gtids for a shard that does not exist are warned of, once, where they would count") {
+  world w({"-80", "80-"}, R"(,"starting_gtids":"{\"ks\":{\"-\":\"MySQL56/00000000-0000-0000-0000-000000000001:1-3\"}}")");
+  w.add_table("u");
+  const auto plan = w.plan();
+  CHECK(plan.copies.size() == 4);
+  REQUIRE(plan.warnings.size() == 1);
+  CHECK(plan.warnings[0].find("`starting_gtids` has a position for the shard ks/-, which does not exist") != std::string::npos);
+  for (const char* table : {"t", "u"})
+    for (const char* shard : {"-80", "80-"}) w.save(table, shard, server + "1-6");
+  CHECK(w.plan().warnings.empty());
+}
+
+TEST_CASE("a stream of a keyspace that the configuration does not name is told so, and keeps its state") {
+  world w({"-"});
+  auto other = stream_of("t");
+  other.id.keyspace = keyspace_name("other");
+  w.input.streams.push_back(other);
+  saved_shard entry;
+  entry.cursor = {shard_name("-"), other.id.keyspace, server + "1-5", ""};
+  w.input.state.streams[other.id].shards[shard_name("-")] = entry;
+  const auto plan = w.plan();
+  CHECK(plan.copies.size() == 1);
+  REQUIRE(plan.streams[1].problem);
+  CHECK(plan.streams[1].problem->code == error_code::keyspace_unknown);
+  CHECK(plan.streams[1].problem->message.find("`database` does not name the keyspace of the stream other.t") != std::string::npos);
+  CHECK(plan.streams[1].ledger.cursors.at(shard_name("-")).position == server + "1-5");
 }
 
 TEST_CASE("S12 only the configured shards are read, with blanks and trailing commas") {
@@ -312,6 +341,15 @@ TEST_CASE("a missing table: incremental goes on with its state, full refresh fai
   CHECK(plan.streams[1].ledger.cursors.at(shard_name("-")).position == server + "1-5");
   REQUIRE(plan.streams[2].problem);
   CHECK(plan.streams[2].problem->code == error_code::table_missing);
+  REQUIRE(plan.warnings.size() == 1);
+  CHECK(plan.warnings[0].find("Its saved state is kept.") != std::string::npos);
+  // COMPLETE would have the destination take all rows away.
+  w.input.streams[1].generation_id = w.input.streams[1].minimum_generation_id = 2;
+  const auto refreshed = w.plan();
+  REQUIRE(refreshed.streams[1].problem);
+  CHECK(refreshed.streams[1].problem->code == error_code::table_missing);
+  CHECK(refreshed.streams[1].ledger.cursors.at(shard_name("-")).position == server + "1-5");
+  CHECK(refreshed.warnings.empty());
   w.input.tables.clear();
   const auto none = make_plan(w.input);
   REQUIRE_FALSE(none);
