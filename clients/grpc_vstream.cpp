@@ -574,46 +574,32 @@ class grpc_vstream_client::running_call final : public announcer {
   }
 
   void cancel() {
-    bool read = false;
+    way_to_end way = way_to_end::known;
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      if (cancelled_ || ended_) {
-        return;
-      }
-      cancelled_ = true;
-      read = !ending_ && !reading_;
-      if (read) {
-        reading_ = true;
-      }
+      way = begin_to_end(false);
     }
-    grpc_call_cancel(context_.c_call(), nullptr);
-    if (read) {
-      read_on();
-    }
+    go(way);
   }
 
-  // Nobody can take any more: cancel, and give the memory back now.
-  void abandon() {
+  // Nobody can take any more: cancels, and gives the memory back now. `handle` is the last reference beside the call's own.
+  static void abandon(std::shared_ptr<running_call> handle) {
+    running_call& call = *handle;
     std::deque<response_buffer> unread;
-    bool nothing_under_way = false;
+    way_to_end way = way_to_end::known;
     {
-      std::lock_guard<std::mutex> lock(mutex_);
-      unread.swap(ready_);
-      ready_bytes_ = 0;
-      set_fed(false);
-      nothing_under_way = !reading_ && !ending_ && !announcing_;
-      if (nothing_under_way) {
-        cancelled_ = ending_ = true;
-      }
+      std::lock_guard<std::mutex> lock(call.mutex_);
+      unread.swap(call.ready_);
+      call.ready_bytes_ = 0;
+      call.set_fed(false);
+      way = call.begin_to_end(!call.announcing_);
     }
     unread.clear();
-    if (nothing_under_way) {
-      // No step has to come back: that would wake the queue's thread.
-      grpc_call_cancel(context_.c_call(), nullptr);
-      end_cancelled();
-    } else {
-      cancel();
+    // Then nobody else ends it, and whoever waits for the end finds it gone.
+    if (way == way_to_end::at_once) {
+      handle.reset();
     }
+    call.go(way);
   }
 
  private:
@@ -626,6 +612,44 @@ class grpc_vstream_client::running_call final : public announcer {
    private:
     running_call& call_;
   };
+
+  // How a call that is cancelled comes to its end.
+  enum class way_to_end {
+    known,     // It was cancelled before, or is over.
+    by_step,   // With what is under way.
+    by_read,   // With a read, so that it is told on the queue's thread.
+    at_once,   // Here: no step has to come back, which would wake that thread.
+  };
+
+  // With the mutex held. From here on nothing is read any more that somebody could take.
+  way_to_end begin_to_end(bool here) {
+    if (cancelled_ || ended_) {
+      return way_to_end::known;
+    }
+    cancelled_ = true;
+    if (reading_ || ending_) {
+      return way_to_end::by_step;
+    }
+    if (here) {
+      ending_ = true;
+      return way_to_end::at_once;
+    }
+    reading_ = true;
+    return way_to_end::by_read;
+  }
+
+  // Without the mutex. *this may be gone behind it.
+  void go(way_to_end way) {
+    if (way == way_to_end::known) {
+      return;
+    }
+    grpc_call_cancel(context_.c_call(), nullptr);
+    if (way == way_to_end::by_read) {
+      read_on();
+    } else if (way == way_to_end::at_once) {
+      end_cancelled();
+    }
+  }
 
   // From here on `what` is gRPC's until it comes back.
   template <std::size_t Count>
@@ -733,7 +757,9 @@ class grpc_vstream_client::running_call final : public announcer {
     const std::uint64_t id = id_;
     stream_end end;
     end.status_code = static_cast<int>(status_);
-    end.message = view_of(status_message_);
+    if (status_ != GRPC_STATUS_OK) {
+      end.message = view_of(status_message_);
+    }
     {
       std::lock_guard<std::mutex> lock(mutex_);
       ended_ = true;
@@ -804,12 +830,12 @@ void grpc_vstream_client::hub::close() {
 class grpc_vstream_client::call_handle final : public vstream_call {
  public:
   explicit call_handle(std::shared_ptr<running_call> call) : call_(std::move(call)) {}
-  ~call_handle() override { call_->abandon(); }
+  ~call_handle() override { running_call::abandon(std::move(call_)); }
   response_buffer take() override { return call_->take(); }
   void cancel() override { call_->cancel(); }
 
  private:
-  const std::shared_ptr<running_call> call_;
+  std::shared_ptr<running_call> call_;
 };
 
 // ---- The client

@@ -14,6 +14,10 @@ constexpr unsigned most_rounds = 5;
 
 const char* const lost_advice =
     " Use \"Refresh and remove records\" for this stream, or set invalid_cdc_cursor_position_behavior to \"Re-sync data\".";
+const char* const apart_advice =
+    " The stream follows old shards through a reshard. If it ends like this with each sync, one of them may stand before a reshard that was "
+    "undone and done anew, another behind it: then use \"Refresh and remove records\" for this stream, or set "
+    "invalid_cdc_cursor_position_behavior to \"Re-sync data\".";
 const char* const goes_on_next_time = " The next sync goes on with the shards that serve then.";
 const char* const starts_over_next_time = " The next sync starts the full refresh over.";
 
@@ -458,11 +462,10 @@ void sync_schedule::failed(task_id id, failure why, std::vector<session_table> t
     return told;
   };
   // One shard of a merge that was undone stands before its journal, another behind it: alone the first one's stream
-  // fails, and together it waits for the other for ever. Only where the reshard was undone: a call of old shards that stalls
-  // may as well have met a slow server.
+  // fails, and together it waits for the other for ever. Where the merge was done anew since, its shards are old ones.
   const auto waits_for_another = [&] {
     const auto& stands = tables.front().cursors;
-    return why.code == error_code::stream_stalled && spec.rejoined &&
+    return why.code == error_code::stream_stalled && (spec.rejoined || !spec.old_shards.empty()) &&
            std::count_if(spec.shards.begin(), spec.shards.end(),
                          [&](const shard_name& shard) { return stands.count(shard) > 0; }) > 1;
   };
@@ -471,7 +474,9 @@ void sync_schedule::failed(task_id id, failure why, std::vector<session_table> t
            accounts_[tables.front().stream].rounds >= most_rounds;
   };
   const bool stays_apart = !tables.empty() && (waits_for_another() || stays_refused());
-  if (stays_apart) {
+  // Else it may as well have met a slow server.
+  const bool was_undone = stays_apart && spec.rejoined;
+  if (was_undone) {
     why.detail = why.message;
     why.message = "The saved positions of the keyspace " + spec.keyspace.str() +
                   " do not lead through a reshard that was undone: one shard stands before it, another behind it.";
@@ -491,7 +496,7 @@ void sync_schedule::failed(task_id id, failure why, std::vector<session_table> t
     for (const auto& table : tables) {
       // What is not copied yet has no position to lose.
       if (!table.uncopied && limits_.on_lost_position != lost_position_behavior::resync_data) {
-        fail_table(table, with(lost_advice));
+        fail_table(table, with(stays_apart && !was_undone ? apart_advice : lost_advice));
         continue;
       }
       warnings_.push_back(why.message + " The table " + table.shape->id.to_string() +
