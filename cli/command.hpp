@@ -19,6 +19,8 @@ struct command_options {
   std::string catalog_file;
   /// Empty = no state.
   std::string state_file;
+  /// `--state ""`: most likely a variable of a shell that is not set. It counts as no state, as planetscale/airbyte-source takes it.
+  bool state_without_name = false;
   progress_choice progress = progress_choice::automatic;
   log_level level = log_level::info;
 };

@@ -95,12 +95,10 @@ int run(int argc, char** argv) {
   const auto text = [&](const char* name) {
     return given.count(name) > 0 ? given[name].as<std::string>() : std::string();
   };
-  // An empty one is most likely a variable of a shell that is not set; taken for no state, everything would be copied again.
-  for (const char* name : {"config", "catalog", "state"})
-    if (given.count(name) > 0 && text(name).empty()) return wrong_usage("--" + std::string(name) + " needs the name of a file");
   options.config_file = text("config");
   options.catalog_file = text("catalog");
   options.state_file = text("state");
+  options.state_without_name = given.count("state") > 0 && options.state_file.empty();
   const std::string progress = given["progress"].as<std::string>();
   if (progress == "auto")
     options.progress = psource::cli::progress_choice::automatic;

@@ -199,6 +199,8 @@ int run_read(const command_options& options) {
   signal_watch signals;
   auto in = load_inputs(options, std::move(*config));
   if (!in) return report(in.error(), hide);
+  if (options.state_without_name)
+    say(log_level::warn, "The option --state names no file: everything is read as if there were no state.", options, hide);
   for (const auto& warning : in->state.warnings) say(log_level::warn, warning, options, hide);
   grpc_log transport(options, hide);
   auto ready = prepare(std::move(*in), options, hide);

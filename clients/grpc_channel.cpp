@@ -111,6 +111,8 @@ grpc::ChannelArguments arguments_of(const tls_settings& tls, const channel_plan&
   // Retries belong to the engine, which knows the last complete position.
   args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   args.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
+  // Containers often have the variables of a proxy for the web. The MySQL port knows none.
+  args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // A compressed response ends its call all the same. Not unpacked before that: the limit on responses counts
   // what arrives, and few bytes can unpack to very many.
   args.SetInt(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE);

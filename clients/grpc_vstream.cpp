@@ -615,10 +615,10 @@ class grpc_vstream_client::running_call final : public announcer {
 
   // How a call that is cancelled comes to its end.
   enum class way_to_end {
-    known,     // It was cancelled before, or is over.
-    by_step,   // With what is under way.
-    by_read,   // With a read, so that it is told on the queue's thread.
-    at_once,   // Here: no step has to come back, which would wake that thread.
+    known,    // It was cancelled before, or is over.
+    by_step,  // With what is under way.
+    by_read,  // With a read, so that it is told on the queue's thread.
+    at_once,  // Here: no step has to come back, which would wake that thread.
   };
 
   // With the mutex held. From here on nothing is read any more that somebody could take.
@@ -781,8 +781,8 @@ class grpc_vstream_client::running_call final : public announcer {
   std::shared_ptr<vstream_listener> listener_;  // Set until the end; only steps use it, and announcements.
   bool (*const is_last_)(const response_bytes&);
   std::shared_ptr<running_call> self_;
-  // Down to status_message_ these are gRPC's while what writes or reads them is under way. The call, which goes with context_, before
-  // them: it has what the metadata consist of.
+  // Down to status_message_ these are gRPC's while what writes or reads them is under way. Before context_, so that they are still there
+  // when the call goes with it.
   received_metadata initial_metadata_;
   received_metadata trailing_metadata_;
   const byte_buffer request_;
@@ -800,7 +800,7 @@ class grpc_vstream_client::running_call final : public announcer {
   bool ending_ = false;     // The read that ends the call has come back.
   bool last_was_read_ = false;  // What was read last is most likely the last one that is wanted.
   bool announced_ = false;  // on_ready() was called, and take() has not said "nothing" since.
-  bool announcing_ = false;  // The queue's thread is going to call it, or does.
+  bool announcing_ = false;  // The queue's thread is going to call it, or is in it.
   bool cancelled_ = false;
   bool ended_ = false;
   bool fed_ = false;  // Counted in the hub's fed_calls.

@@ -18,8 +18,8 @@ namespace {
 
 constexpr const char* planetscale_cells = "planetscale_operator_default";
 constexpr std::size_t max_shown = 80;
-// Durations end in time_points of nanoseconds; years are beyond any use.
-constexpr std::int64_t max_seconds = 366LL * 24 * 3600;
+// Durations end in time_points of nanoseconds. Some give a very large number for "never".
+constexpr std::int64_t max_seconds = 1'000'000'000;
 
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 

@@ -85,7 +85,7 @@ std::vector<config_key> make_keys() {
               "the length of a sync."));
   timeout.default_json = "300";
   timeout.minimum = "1";
-  timeout.maximum = "31622400";
+  timeout.maximum = "1000000000";
 
   add(key("use_gtid_with_table_pks", "Use GTID with table primary keys", "boolean",
           "Has no effect any more: an interrupted copy always goes on from position and primary key."))
@@ -158,7 +158,7 @@ std::vector<config_key> make_keys() {
                              "While a table's records flow its state is written this often."));
   checkpoint.default_json = "30";
   checkpoint.minimum = "1";
-  checkpoint.maximum = "31622400";
+  checkpoint.maximum = "1000000000";
 
   add(key("capture_deletes", "Capture deletes", "boolean",
           "If enabled, deleted rows are sent with `_ab_cdc_deleted_at` set. If not, neither they nor that "

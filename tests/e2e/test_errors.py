@@ -207,14 +207,40 @@ class CommandLine(ErrorTest):
             ["--log-level", "loud", "spec"],
             ["spec", "check"],
             ["spec", "--progress", "x"],
-            ["read", "--config", "c.json", "--catalog", "c.json", "--state", ""],
-            ["read", "--config", "c.json", "--catalog", "c.json", "--state="],
         ):
             with self.subTest(arguments=arguments):
                 code, output, errors = self.run_plain(*arguments)
                 self.assertGreater(code, 0)
                 self.assertEqual("", output)
                 self.assertIn("--help", errors)
+
+
+class Habits(ErrorTest):
+    """What users of planetscale/airbyte-source have around their connector."""
+
+    def test_variables_of_a_proxy_have_no_effect(self):
+        nobody = f"http://127.0.0.1:{closed_port()}"
+        proxies = {name: nobody for name in ("grpc_proxy", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
+        environment = {**os.environ, **proxies, "no_proxy": "", "NO_PROXY": ""}
+        for command in ("check", "discover", "read"):
+            arguments = ["--config", self.main.config]
+            if command == "read":
+                arguments += ["--catalog", self.main.file(configure(self.catalog))]
+            with self.subTest(command=command):
+                with Process([CONNECTOR, command, *arguments], env=environment, config=self.main.content) as process:
+                    transcript = process.transcript()
+                self.assertEqual(0, transcript.code, transcript.explain())
+                if command == "check":
+                    self.assertEqual("SUCCEEDED", transcript.connection_status["status"])
+
+    def test_a_state_without_a_name_is_none_and_is_told(self):
+        arguments = ["--config", self.main.config, "--catalog", self.main.file(configure(self.catalog))]
+        for state in (["--state", ""], ["--state="]):
+            with self.subTest(state=state), Process([CONNECTOR, "read", *arguments, *state], config=self.main.content) as process:
+                transcript = process.transcript()
+                self.assertEqual(0, transcript.code, transcript.explain())
+                self.assertEqual(40, len(transcript.records))
+                self.assertTrue([line for line in transcript.logs if "--state names no file" in line], transcript.logs)
 
 
 class TransportLog(ErrorTest):
