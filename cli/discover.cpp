@@ -38,7 +38,7 @@ int run_discover(const command_options& options) {
     discovered_stream stream;
     stream.id = id;
     stream.json_schema = json_schema(table, schema);
-    stream.primary_key = table.primary_key;
+    stream.primary_key = table.identity;
     stream.cursor_field = cdc_cursor;
     stream.is_resumable = copy_is_resumable(table);
     streams.push_back(std::move(stream));

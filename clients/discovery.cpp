@@ -109,6 +109,17 @@ std::vector<std::string> cheapest_unique_key(const table_definition& table, cons
   return best->names();
 }
 
+/// The unique key of exactly these columns; empty when there is none.
+std::vector<std::string> unique_key_of(const std::set<std::string>& columns, const index_map& indexes) {
+  for (const auto& [name, index] : indexes) {
+    const auto names = index.names();
+    if (index.unique && index.not_null && !index.functional && !names.empty() &&
+        std::set<std::string>(names.begin(), names.end()) == columns)
+      return names;
+  }
+  return {};
+}
+
 std::map<std::string, index_map> read_indexes(const mysql_rows& rows) {
   std::map<std::string, index_map> tables;
   for (std::size_t row = 0; row < rows.size(); ++row) {
@@ -202,7 +213,8 @@ std::string quote_sql_name(std::string_view name) {
 std::string columns_query(const keyspace_name& keyspace) {
   const std::string ks = quote_sql_text(keyspace.str());
   return "SELECT t.table_name, t.table_type, t.table_rows, t.table_comment, c.column_name, c.column_type, "
-         "c.is_nullable, c.character_set_name, c.collation_name, c.extra FROM information_schema.tables AS t "
+         "c.is_nullable, c.character_set_name, c.collation_name, c.extra, c.column_key FROM "
+         "information_schema.tables AS t "
          "JOIN information_schema.columns AS c ON c.table_schema = t.table_schema AND c.table_name = "
          "t.table_name "
          "WHERE t.table_schema = " +
@@ -244,12 +256,13 @@ result<std::vector<table_definition>> assemble_tables(const keyspace_name& keysp
                                                       const mysql_rows& columns, const mysql_rows& indexes,
                                                       std::size_t shard_count) {
   const std::string what = "the question for the columns of keyspace \"" + keyspace.str() + "\"";
-  if (columns.width() < 10) return malformed(what);
+  if (columns.width() < 11) return malformed(what);
   if (indexes.width() < 6)
     return malformed("the question for the keys of keyspace \"" + keyspace.str() + "\"");
 
   std::map<std::string, table_definition> tables;
   std::map<std::string, std::set<std::string>> seen;
+  std::map<std::string, std::set<std::string>> marked;
   for (std::size_t row = 0; row < columns.size(); ++row) {
     const auto name = columns.at(row, 0);
     const auto column_name = columns.at(row, 4);
@@ -281,6 +294,7 @@ result<std::vector<table_definition>> assemble_tables(const keyspace_name& keysp
     column.generated =
         has_word(extra, "generated");  // not DEFAULT_GENERATED, which is an expression as default
     column.invisible = has_word(extra, "invisible");
+    if (lower(columns.at(row, 10).value_or(std::string_view{})) == "pri") marked[key].insert(column.name);
     table.columns.push_back(std::move(column));
   }
 
@@ -296,6 +310,7 @@ result<std::vector<table_definition>> assemble_tables(const keyspace_name& keysp
       }
       table.copy_order =
           table.primary_key.empty() ? cheapest_unique_key(table, found->second) : table.primary_key;
+      table.identity = table.primary_key.empty() ? unique_key_of(marked[name], found->second) : table.primary_key;
     }
     result.push_back(std::move(table));
   }

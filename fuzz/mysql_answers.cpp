@@ -67,10 +67,11 @@ void check_tables(const std::vector<table_definition>& tables) {
   for (const auto& table : tables) {
     FUZZ_CHECK(!table.id.table.empty() && !table.columns.empty() && !is_internal_table(table.id.table.str()));
     for (const auto& column : table.primary_key) FUZZ_CHECK(table.find(column) != nullptr);
+    for (const auto& column : table.identity) FUZZ_CHECK(table.find(column) != nullptr);
     discovered_stream stream;
     stream.id = table.id;
     stream.json_schema = json_schema(table, {});
-    stream.primary_key = table.primary_key;
+    stream.primary_key = table.identity;
     FUZZ_CHECK(fuzz::is_json(stream.json_schema));
     streams.push_back(std::move(stream));
   }
@@ -83,7 +84,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   fuzz::input in(data, size);
   const std::size_t fewer = in.byte() % 4;
   const auto all = in.rest();
-  const auto columns = read_rows(in, 10 - fewer);
+  const auto columns = read_rows(in, 11 - fewer);
   const auto indexes = read_rows(in, 6 - fewer);
   if (const auto tables = assemble_tables(keyspace_name("ks"), columns, indexes, 3)) {
     FUZZ_CHECK(fewer == 0);

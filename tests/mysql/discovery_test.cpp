@@ -15,16 +15,20 @@ using row = std::vector<std::optional<std::string_view>>;
 
 mysql_rows table_of(std::size_t width, const std::vector<row>& rows) {
   mysql_rows out(std::vector<std::string>(width, "COLUMN"));
-  for (const auto& r : rows) out.add(r);
+  // What is not given is NULL.
+  for (row r : rows) {
+    r.resize(width);
+    out.add(r);
+  }
   return out;
 }
 
-mysql_rows columns_answer(const std::vector<row>& rows) { return table_of(10, rows); }
+mysql_rows columns_answer(const std::vector<row>& rows) { return table_of(11, rows); }
 mysql_rows indexes_answer(const std::vector<row>& rows) { return table_of(6, rows); }
 
 row column(std::string_view table, std::string_view name, std::string_view type,
-           std::string_view nullable = "NO", std::string_view extra = "") {
-  return {table, "BASE TABLE", "10", "", name, type, nullable, std::nullopt, std::nullopt, extra};
+           std::string_view nullable = "NO", std::string_view extra = "", std::string_view key = "") {
+  return {table, "BASE TABLE", "10", "", name, type, nullable, std::nullopt, std::nullopt, extra, key};
 }
 
 row index(std::string_view table, std::string_view name, std::string_view non_unique,
@@ -176,6 +180,25 @@ TEST_CASE("primary keys come in key order, whatever the order of the rows") {
                       index("t", "other", "0", "1", "a"), index("t", "PRIMARY", "0", "11", "a")}));
   CHECK(table.primary_key == std::vector<std::string>{"c", "b", "a"});
   CHECK(table.copy_order == table.primary_key);
+}
+
+TEST_CASE("without a primary key rows are told apart by the unique key that MySQL takes in its place") {
+  const auto identity = [](const char* a, const char* b, const std::vector<row>& indexes) {
+    const auto table = only_table(columns_answer({column("t", "a", "int", "NO", "", a), column("t", "b", "int", "NO", "", b),
+                                                  column("t", "n", "int", "YES", "", "UNI")}),
+                                  indexes_answer(indexes));
+    return table.identity;
+  };
+  using names = std::vector<std::string>;
+  const row n = index("t", "n", "0", "1", "n", "YES");
+  CHECK(identity("PRI", "", {index("t", "u", "0", "1", "a"), n}) == names{"a"});
+  CHECK(identity("PRI", "PRI", {index("t", "u", "0", "1", "b"), index("t", "u", "0", "2", "a"), n}) == names{"b", "a"});
+  // Several would serve: the server says which one it has taken.
+  CHECK(identity("UNI", "PRI", {index("t", "u", "0", "1", "a"), index("t", "v", "0", "1", "b")}) == names{"b"});
+  // It takes none of a part of a column.
+  CHECK(identity("UNI", "", {index("t", "u", "0", "1", "a")}).empty());
+  CHECK(identity("", "", {}).empty());
+  CHECK(identity("PRI", "UNI", {index("t", "PRIMARY", "0", "1", "a"), index("t", "u", "0", "1", "b")}) == names{"a"});
 }
 
 TEST_CASE("without a primary key a copy goes by the unique key that Vitess takes") {

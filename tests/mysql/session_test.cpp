@@ -690,9 +690,9 @@ TEST_CASE("discovery over the wire") {
     if (sql == columns_query(keyspace_name("ks")))
       return mysql_result{
           {"TABLE_NAME", "TABLE_TYPE", "TABLE_ROWS", "TABLE_COMMENT", "COLUMN_NAME", "COLUMN_TYPE",
-           "IS_NULLABLE", "CHARACTER_SET_NAME", "COLLATION_NAME", "EXTRA"},
-          {{"t", "BASE TABLE", "50", "", "id", "bigint", "NO", std::nullopt, std::nullopt, ""},
-           {"t", "BASE TABLE", "50", "", "c", "char(120)", "YES", "utf8mb4", "utf8mb4_0900_ai_ci", ""}}};
+           "IS_NULLABLE", "CHARACTER_SET_NAME", "COLLATION_NAME", "EXTRA", "COLUMN_KEY"},
+          {{"t", "BASE TABLE", "50", "", "id", "bigint", "NO", std::nullopt, std::nullopt, "", "PRI"},
+           {"t", "BASE TABLE", "50", "", "c", "char(120)", "YES", "utf8mb4", "utf8mb4_0900_ai_ci", "", ""}}};
     if (sql == indexes_query(keyspace_name("ks")))
       return mysql_result{
           {"TABLE_NAME", "INDEX_NAME", "NON_UNIQUE", "SEQ_IN_INDEX", "COLUMN_NAME", "NULLABLE"},
