@@ -355,8 +355,7 @@ void stream_reader_state::attempt_failed(const failure& why) {
   const double jitter = std::uniform_real_distribution<double>(0, 1)(random);
   const auto delay = retry_delay(failures, jitter);
   self->send(emitter, log_atom::value, static_cast<std::uint8_t>(log_level::warn),
-             why.message + " Trying again in " + std::to_string(delay.count()) + " ms (" + std::to_string(failures) +
-                 " of " + std::to_string(settings.max_retries) + ").");
+             retry_warning(why, delay, failures, settings.max_retries));
   self->delayed_send(stream_reader_actor(self), delay, retry_atom::value, attempt);
 }
 

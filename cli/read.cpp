@@ -139,10 +139,7 @@ result<prepared> prepare(inputs in, const command_options& options, const redact
       return fail(std::move(why));
     }
     const auto delay = retry_delay(attempt, 0.5);
-    say(log_level::warn,
-        stops.error().message + " Trying again in " + std::to_string(delay.count()) + " ms (" + std::to_string(attempt) + " of " +
-            std::to_string(input.config.max_retries) + ").",
-        options, hide);
+    say(log_level::warn, retry_warning(stops.error(), delay, attempt, input.config.max_retries), options, hide);
     std::this_thread::sleep_for(delay);
   }
   // After the peek: what is copied from here on is not older than the stop positions.

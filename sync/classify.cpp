@@ -212,4 +212,9 @@ std::chrono::milliseconds retry_delay(unsigned attempt, double jitter) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(delay * (0.5 + jitter / 2)));
 }
 
+std::string retry_warning(const failure& why, std::chrono::milliseconds delay, unsigned attempt, unsigned most) {
+  return why.message + " Trying again in " + std::to_string(delay.count()) + " ms (" + std::to_string(attempt) + " of " +
+         std::to_string(most) + ").";
+}
+
 }  // namespace psource

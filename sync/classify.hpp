@@ -41,4 +41,7 @@ bool is_retryable(error_code code);
 /// by `jitter` in [0, 1).
 std::chrono::milliseconds retry_delay(unsigned attempt, double jitter);
 
+/// What to say before that: why, when, and the how-manieth of how many retries it is.
+std::string retry_warning(const failure& why, std::chrono::milliseconds delay, unsigned attempt, unsigned most);
+
 }  // namespace psource
