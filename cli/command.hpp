@@ -17,10 +17,8 @@ enum class progress_choice : std::uint8_t { automatic, always, never };
 struct command_options {
   std::string config_file;
   std::string catalog_file;
-  /// Empty = no state.
-  std::string state_file;
-  /// `--state ""`: most likely a variable of a shell that is not set. It counts as no state, as planetscale/airbyte-source takes it.
-  bool state_without_name = false;
+  /// Absent = no state. So is an empty name, as planetscale/airbyte-source takes it: most likely a variable of a shell that is not set.
+  std::optional<std::string> state_file;
   progress_choice progress = progress_choice::automatic;
   log_level level = log_level::info;
 };

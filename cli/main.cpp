@@ -97,8 +97,7 @@ int run(int argc, char** argv) {
   };
   options.config_file = text("config");
   options.catalog_file = text("catalog");
-  options.state_file = text("state");
-  options.state_without_name = given.count("state") > 0 && options.state_file.empty();
+  if (given.count("state") > 0) options.state_file = text("state");
   const std::string progress = given["progress"].as<std::string>();
   if (progress == "auto")
     options.progress = psource::cli::progress_choice::automatic;

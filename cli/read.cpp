@@ -54,8 +54,8 @@ result<inputs> load_inputs(const command_options& options, source_config config)
   if (!streams) return fail(std::move(streams.error()));
   in.streams = std::move(*streams);
   std::string text;
-  if (!options.state_file.empty()) {
-    auto state = read_input_file("--state", options.state_file);
+  if (options.state_file && !options.state_file->empty()) {
+    auto state = read_input_file("--state", *options.state_file);
     if (!state) return fail(std::move(state.error()));
     text = std::move(*state);
   }
@@ -196,7 +196,7 @@ int run_read(const command_options& options) {
   signal_watch signals;
   auto in = load_inputs(options, std::move(*config));
   if (!in) return report(in.error(), hide);
-  if (options.state_without_name)
+  if (options.state_file && options.state_file->empty())
     say(log_level::warn, "The option --state names no file: everything is read as if there were no state.", options, hide);
   for (const auto& warning : in->state.warnings) say(log_level::warn, warning, options, hide);
   grpc_log transport(options, hide);
