@@ -208,7 +208,7 @@ void planner::plan_stream(const configured_stream& configured) {
                                  configured.id.keyspace.str() + "\" to read " + configured.id.to_string() + " from.",
                              {},
                              configured.id};
-    if (configured.mode == sync_mode::incremental) keep_saved_cursors(stream);
+    keep_saved_cursors(stream);
   } else if (configured.mode == sync_mode::full_refresh) {
     plan_full_refresh(stream, configured);
   } else {
@@ -250,31 +250,28 @@ void planner::warn_about_starts(const keyspace_name& keyspace) {
 }
 
 void planner::plan_missing_table(planned_stream& stream, const configured_stream& configured) {
-  const auto& keyspaces = input_.config.keyspaces;
-  if (std::find(keyspaces.begin(), keyspaces.end(), configured.id.keyspace) == keyspaces.end()) {
+  keep_saved_cursors(stream);
+  if (selected_.count(configured.id.keyspace) == 0) {
     // Nobody has looked whether there is such a table.
     stream.problem = failure{error_code::keyspace_unknown,
                              "The configuration's `database` does not name the keyspace of the stream " + configured.id.to_string() +
                                  ". Add it there, or refresh the connection's schema and deselect the stream.",
                              {},
                              configured.id};
-    if (configured.mode == sync_mode::incremental) keep_saved_cursors(stream);
     return;
   }
   const std::string sentence = "The table " + configured.id.to_string() +
                                " does not exist (any more). Refresh the connection's schema and deselect it.";
-  if (configured.mode == sync_mode::full_refresh || takes_rows_away(configured)) {
-    // COMPLETE without records would empty the destination's table.
+  // COMPLETE without records would empty the destination's table.
+  if (configured.mode == sync_mode::full_refresh || takes_rows_away(configured))
     stream.problem = failure{error_code::table_missing, sentence, {}, configured.id};
-    if (configured.mode == sync_mode::incremental) keep_saved_cursors(stream);
-    return;
-  }
-  plan_.warnings.push_back(sentence + (saved(stream.id) != nullptr ? " Its saved state is kept." : ""));
-  keep_saved_cursors(stream);
+  else
+    plan_.warnings.push_back(sentence + (saved(stream.id) != nullptr ? " Its saved state is kept." : ""));
 }
 
-// Of a stream that is not read: they are written again as they are.
+// Of an incremental stream that is not read: they are written again as they are.
 void planner::keep_saved_cursors(planned_stream& stream) {
+  if (stream.mode != sync_mode::incremental) return;
   const auto* state = saved(stream.id);
   // What a full refresh left is no position to catch up from, and must not be given back as one.
   if (state != nullptr && !state->full_refresh) keep_cursors(stream, *state);
