@@ -65,6 +65,9 @@ struct index_columns {
   bool functional = false;
   std::map<std::uint64_t, std::string> by_position;
 
+  /// No two rows have the same values in it.
+  bool tells_rows_apart() const { return unique && not_null && !by_position.empty(); }
+
   std::vector<std::string> names() const {
     std::vector<std::string> out;
     for (const auto& [position, name] : by_position) out.push_back(name);
@@ -95,7 +98,7 @@ std::vector<std::string> cheapest_unique_key(const table_definition& table, cons
   const index_columns* best = nullptr;
   std::pair<int, std::size_t> best_price;
   for (const auto& [name, index] : indexes) {
-    if (!index.unique || !index.not_null || index.by_position.empty()) continue;
+    if (!index.tells_rows_apart()) continue;
     int price = 0;
     for (const auto& [position, column] : index.by_position)
       if (const auto* definition = table.find(column)) price += key_price(definition->column_type);
@@ -113,9 +116,7 @@ std::vector<std::string> cheapest_unique_key(const table_definition& table, cons
 std::vector<std::string> unique_key_of(const std::set<std::string>& columns, const index_map& indexes) {
   for (const auto& [name, index] : indexes) {
     const auto names = index.names();
-    if (index.unique && index.not_null && !index.functional && !names.empty() &&
-        std::set<std::string>(names.begin(), names.end()) == columns)
-      return names;
+    if (index.tells_rows_apart() && !index.functional && std::set<std::string>(names.begin(), names.end()) == columns) return names;
   }
   return {};
 }
