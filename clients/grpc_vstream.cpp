@@ -180,7 +180,8 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
     const std::size_t size = grpc_byte_buffer_length(in.get());
     if (size < step) {
       std::string bytes;
-      join(in.get(), size, bytes);
+      bytes.reserve(size);
+      for_each_piece(in.get(), [&](std::string_view piece) { bytes.append(piece); });
       return std::make_shared<const small>(std::move(bytes), shared_from_this());
     }
     std::vector<std::string_view> pieces;
@@ -189,7 +190,9 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
       return std::make_shared<const in_pieces>(size, std::move(in), std::move(pieces), shared_from_this());
     }
     std::unique_ptr<std::string> joined = take(size);
-    join(in.get(), size, *joined);
+    for (const std::string_view piece : pieces) {
+      joined->append(piece);
+    }
     return std::make_shared<const in_one>(std::move(joined), shared_from_this());
   }
 
@@ -197,11 +200,6 @@ class response_pool : public std::enable_shared_from_this<response_pool> {
   std::size_t in_use() const { return in_use_; }
 
  private:
-  static void join(grpc_byte_buffer* in, std::size_t size, std::string& out) {
-    out.reserve(size);
-    for_each_piece(in, [&](std::string_view piece) { out.append(piece); });
-  }
-
   // Counted as in use for as long as it is there.
   class counted : public response_bytes {
    public:
