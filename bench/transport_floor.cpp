@@ -30,7 +30,7 @@
 
 #include "clients/grpc_channel.hpp"
 #include "clients/grpc_vstream.hpp"
-#include "clients/memory_settings.hpp"
+#include "clients/process_settings.hpp"
 #include "protocol/vitess/request.hpp"
 #include "sync/stream_session.hpp"
 
@@ -453,6 +453,9 @@ int count(const options& options) {
 }  // namespace psource::bench
 
 int main(int argc, char** argv) {
+  const auto options = psource::bench::parse(argc, argv);
   psource::set_up_memory();  // As the connector.
-  return psource::bench::count(psource::bench::parse(argc, argv));
+  // The floor is what gRPC needs; how the connector's threads are scheduled belongs to its own client.
+  if (options.own_client) psource::set_up_scheduling();
+  return psource::bench::count(options);
 }

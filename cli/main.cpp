@@ -12,7 +12,7 @@
 
 #include "cli/command.hpp"
 #include "cli/signals.hpp"
-#include "clients/memory_settings.hpp"
+#include "clients/process_settings.hpp"
 #include "clients/stdout_writer.hpp"
 
 namespace {
@@ -130,6 +130,7 @@ void occupy_standard_files() {
 int main(int argc, char** argv) {
   occupy_standard_files();
   psource::set_up_memory();
+  psource::set_up_scheduling();
   // A destination that goes away is seen as EPIPE, a file that may not grow as EFBIG.
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);

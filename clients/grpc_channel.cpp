@@ -97,7 +97,7 @@ grpc::ChannelArguments arguments_of(const tls_settings& tls, const channel_plan&
   // Otherwise channels with equal arguments share one connection.
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   args.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, plan.bdp_probe || window_is_set ? 1 : 0);
-  // How much one read of the socket may allocate for (see memory_settings.hpp): gRPC's own limit of 4 MiB is more memory per
+  // How much one read of the socket may allocate for (see process_settings.hpp): gRPC's own limit of 4 MiB is more memory per
   // connection, and no faster.
   args.SetInt(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, 256 * 1024);
   args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);

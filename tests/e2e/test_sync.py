@@ -1,4 +1,6 @@
 """Full and incremental reads of branches of many shapes, while they are written to, against the truth."""
+import os
+import signal
 import tempfile
 import time
 import unittest
@@ -268,6 +270,18 @@ class WhileWritten(BranchTest):
             for cursor in cursors_of(state).values():
                 self.assertTrue(cursor.position)
                 self.assertIsNone(cursor.lastpk)
+
+    def test_threads_of_a_read_do_not_push_each_other_off_the_processor(self):
+        branch = self.branch(["commerce:4"], tables=2, rows=30_000)
+        connector = self.connector(branch.config())
+        with connector.start_read() as process:
+            while b'"type":"RECORD"' not in process.line():
+                pass
+            # Nobody reads on: the read stands still with all its threads.
+            classes = {os.sched_getscheduler(int(thread)) for thread in os.listdir(f"/proc/{process.process.pid}/task")}
+            process.signal(signal.SIGTERM)
+            process.transcript()
+        self.assertEqual({os.SCHED_BATCH}, classes)
 
 
 if __name__ == "__main__":

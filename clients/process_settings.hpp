@@ -1,8 +1,9 @@
-// The C library's heap and gRPC's read buffers, set for what a read does with them. The transport floor of bench/ uses the
-// same, to be comparable.
+// The C library's heap, gRPC's read buffers and the system's scheduling of threads, set for what a read does with them. The
+// transport floor of bench/ uses the same memory, to be comparable.
 #pragma once
 
 #include <malloc.h>
+#include <sched.h>
 
 #include <cstdlib>
 
@@ -21,6 +22,15 @@ inline void set_up_memory() {
   // With this experiment, which is on in gRPC 1.51, one read of a socket allocates up to 4 MiB, whatever the channel's limit
   // (GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE). gRPC has no other way to switch it off. Whoever sets the variable knows better.
   setenv("GRPC_EXPERIMENTS", "-tcp_read_chunks", /*overwrite=*/0);
+}
+
+/// Call in main() while there is one thread: those that it starts inherit it. A thread that has something for another one goes
+/// on with its own work, and the other has more to do once it runs. By default the woken one takes the processor at once: for
+/// a response that is being read, for the batch that comes of it, and for each of the next ones. A system that does not let
+/// us choose (a container's rules may not) is left as it is.
+inline void set_up_scheduling() {
+  const sched_param priority{};
+  sched_setscheduler(0, SCHED_BATCH, &priority);
 }
 
 }  // namespace psource
