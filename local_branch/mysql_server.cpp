@@ -252,6 +252,15 @@ bool take_word(std::string_view& sql, std::string_view word) {
   return true;
 }
 
+/// vtgate knows SET NAMES itself, and no others than these (go/vt/vtgate/engine/set.go of vitessio/vitess). `assignment` is
+/// what follows SET.
+std::optional<mysql_error> refused_character_set(std::string_view assignment) {
+  if (!take_word(assignment, "NAMES") && !take_word(assignment, "CHARSET")) return std::nullopt;
+  for (const char* const known : {"UTF8", "UTF8MB4", "LATIN1", "DEFAULT"})
+    if (take_word(assignment, known)) return std::nullopt;
+  return mysql_error{1235, "42000", "charset/name " + std::string(assignment) + " is not supported"};
+}
+
 /// "`a``b`" -> "a`b"; text without back-ticks stays as it is.
 std::string unquote_identifier(std::string_view text) {
   if (text.size() < 2 || text.front() != '`' || text.back() != '`') return std::string(text);
@@ -481,7 +490,11 @@ class client_session {
       target_ = unquote_identifier(rest);
       return send_ok();
     }
-    for (const char* const word : {"SET", "BEGIN", "START", "COMMIT", "ROLLBACK"})
+    if (take_word(rest, "SET")) {
+      if (const auto refused = refused_character_set(rest)) return send_error(*refused);
+      return send_ok();
+    }
+    for (const char* const word : {"BEGIN", "START", "COMMIT", "ROLLBACK"})
       if (take_word(rest, word)) return send_ok();
 
     mysql_reply reply = mysql_error{1105, "HY000", "the query handler failed"};

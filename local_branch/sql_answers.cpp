@@ -70,12 +70,15 @@ std::vector<token> tokens_of(const std::string& sql) {
   return out;
 }
 
-bool begins(const std::vector<token>& tokens, std::initializer_list<const char*> words) {
-  if (tokens.size() < words.size()) return false;
-  std::size_t i = 0;
+bool begins_at(const std::vector<token>& tokens, std::size_t at, std::initializer_list<const char*> words) {
+  if (tokens.size() < at + words.size()) return false;
   for (const char* word : words)
-    if (!tokens[i++].is(word)) return false;
+    if (!tokens[at++].is(word)) return false;
   return true;
+}
+
+bool begins(const std::vector<token>& tokens, std::initializer_list<const char*> words) {
+  return begins_at(tokens, 0, words);
 }
 
 mysql_error refuse(unsigned code, const char* state, std::string message) {
@@ -296,8 +299,9 @@ mysql_reply sql_answers::positions(const std::string& target) const {
   return out;
 }
 
-/// "select 0, `a`, `b` from `t` where `id` = 7 union all select 1, …" on one shard: values as a copy has
-/// them, and no row for a key that is not there.
+/// "select 0, `a`, cast(`b` as binary) from `t` where `id` = 7 union all select 1, …" on one shard: values as a copy has
+/// them, and no row for a key that is not there. A real branch gives texts in UTF-8 unless their bytes are asked for; this one
+/// converts nothing, and refuses texts of other character sets without the cast.
 mysql_reply sql_answers::rows_by_key(const std::string& target, const std::string& sql) const {
   const auto unsupported = [](const std::string& why) {
     return refuse(1235, "42000", "this branch answers only selects of rows by their key: " + why);
@@ -314,7 +318,14 @@ mysql_reply sql_answers::rows_by_key(const std::string& target, const std::strin
     if (!first && !(take("union") && take("all"))) return unsupported("what follows the first select");
     if (!take("select") || i >= tokens.size()) return unsupported("select is missing");
     std::vector<std::string> names{tokens[i++].value};
-    while (take(",") && i < tokens.size()) names.push_back(tokens[i++].value);
+    std::vector<bool> as_bytes{false};
+    while (take(",") && i < tokens.size()) {
+      as_bytes.push_back(begins_at(tokens, i, {"cast", "("}));
+      if (as_bytes.back()) i += 2;
+      if (i >= tokens.size()) return unsupported("a column is missing");
+      names.push_back(tokens[i++].value);
+      if (as_bytes.back() && !(take("as") && take("binary") && take(")"))) return unsupported("another cast than to binary");
+    }
     if (!take("from") || i >= tokens.size()) return unsupported("from is missing");
     const auto number = ks.find_table(tokens[i++].value);
     if (!number || !ks.tables()[*number].rows)
@@ -340,6 +351,8 @@ mysql_reply sql_answers::rows_by_key(const std::string& target, const std::strin
           std::find_if(columns.begin(), columns.end(), [&](const column& c) { return c.name == names[n]; });
       if (found == columns.end())
         return refuse(1054, "42S22", "Unknown column '" + names[n] + "' in 'field list'");
+      if (!as_bytes[n] && !found->character_set.empty() && found->character_set.rfind("utf8", 0) != 0)
+        return unsupported("`" + found->name + "` is not in UTF-8, and its bytes are not asked for");
       wanted.push_back(static_cast<std::size_t>(found - columns.begin()));
     }
     const std::optional<std::uint32_t> version = at.where->version_of(*number, id);

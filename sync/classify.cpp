@@ -170,11 +170,11 @@ failure classify_lookup_failure(failure why, const stream_id& table) {
       return why.detail.rfind(number + ":", 0) == 0 || why.detail.find("(errno " + number + ")") != std::string::npos;
     });
   };
-  // Syntax error, unknown column, unknown table.
+  // Syntax error, unknown column, unknown table, what vtgate does not support.
   const bool lasts = why.code == error_code::response_malformed || why.code == error_code::response_too_large ||
                      why.code == error_code::credentials_refused || why.code == error_code::config_invalid ||
                      why.code == error_code::internal ||
-                     (why.code == error_code::query_failed && mysql_error({"1054", "1064", "1109", "1146"}));
+                     (why.code == error_code::query_failed && mysql_error({"1054", "1064", "1109", "1146", "1235"}));
   if (lasts)
     why.code = error_code::row_image_incomplete;
   else if (why.code != error_code::host_unreachable && why.code != error_code::tls_failed)

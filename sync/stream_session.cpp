@@ -577,11 +577,16 @@ result<void> stream_session::gather_lookup() {
   lookup_.table = table.shape->id;
   lookup_.shard = rows_shard_->shard;
   std::vector<std::size_t> key_positions;
-  for (const auto& column : *target.columns) lookup_.columns.push_back(column.name);
+  std::vector<std::string> names;
+  for (const auto& column : *target.columns) {
+    const bool is_text = !target.encoder->character_set(names.size()).empty();
+    lookup_.columns.push_back({column.name, is_text});
+    names.push_back(column.name);
+  }
   for (const auto& name : definition.primary_key) {
-    const auto at = std::find(lookup_.columns.begin(), lookup_.columns.end(), name);
-    if (at == lookup_.columns.end()) return incomplete("the primary key is not among them");
-    const auto position = static_cast<std::size_t>(at - lookup_.columns.begin());
+    const auto at = std::find(names.begin(), names.end(), name);
+    if (at == names.end()) return incomplete("the primary key is not among them");
+    const auto position = static_cast<std::size_t>(at - names.begin());
     key_positions.push_back(position);
     const column_definition* known = definition.find(name);
     // WHERE f = 3.99 finds no FLOAT: the row would count as gone, and its change would be skipped.

@@ -64,11 +64,14 @@ void looked_up_row::add(const std::optional<std::string_view>& value) {
   if (value) values.append(*value);
 }
 
-std::vector<std::string> lookup_preparation() { return {"set names binary", "set time_zone = '+00:00'"}; }
+std::vector<std::string> lookup_preparation() { return {"set time_zone = '+00:00'"}; }
 
 result<std::string> lookup_query(const row_lookup& lookup) {
   std::string columns;
-  for (const auto& name : lookup.columns) columns += ", " + quoted_name(name);
+  for (const auto& column : lookup.columns) {
+    const std::string name = quoted_name(column.name);
+    columns += column.is_text ? ", cast(" + name + " as binary)" : ", " + name;
+  }
   std::string sql;
   for (std::size_t i = 0; i < lookup.keys.size(); ++i) {
     if (i > 0) sql += " union all ";

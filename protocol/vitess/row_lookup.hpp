@@ -1,6 +1,9 @@
 // Asks for whole rows that a row event left incomplete (binlog_row_image=NOBLOB, partial JSON): the SQL and its answer.
 //
-// The answer's values have the form that a copy has (`set names binary`, time zone UTC), so the copy's conversions apply.
+// The answer's values have the form that a copy has, so the copy's conversions apply: texts in the bytes of their own
+// character set, moments in UTC. The tablet's own connection has that by `set names binary`, which vtgate refuses to sessions
+// ("charset/name binary is not supported"; older versions do not even parse it), and the tablet would give all texts in UTF-8.
+// So the columns' bytes are asked for one by one.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +22,13 @@ namespace psource {
 struct row_lookup {
   stream_id table;
   shard_name shard;
+  struct column {
+    std::string name;
+    /// CHAR, VARCHAR, TEXT, ENUM or SET: has a character set.
+    bool is_text = false;
+  };
   /// All columns, in the order of the FIELD event.
-  std::vector<std::string> columns;
+  std::vector<column> columns;
   /// The key's columns as the FIELD event and discovery describe them.
   struct key_column {
     std::string name;

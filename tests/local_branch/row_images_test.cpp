@@ -190,7 +190,7 @@ TEST_CASE("the connector's look-up is answered with the rows as a copy has them"
   psource::row_lookup lookup;
   lookup.table = {psource::keyspace_name("k"), psource::table_name("all_types")};
   lookup.shard = psource::shard_name("80-");
-  for (const auto& c : ks.tables()[0].schema.columns) lookup.columns.push_back(c.name);
+  for (const auto& c : ks.tables()[0].schema.columns) lookup.columns.push_back({c.name, has_character_set(c.column_type)});
   lookup.key.push_back({"id", 265, ""});
   const std::int64_t elsewhere = layout.id_in_run(0, 0);
   for (const auto id : {removed, updated, elsewhere, std::int64_t{-5}})
@@ -215,6 +215,9 @@ TEST_CASE("the connector's look-up is answered with the rows as a copy has them"
     return error == nullptr ? 0u : error->code;
   };
   CHECK(code("k", *sql) == 1235);
+  // A text that has to be converted is not given as if it were not.
+  for (auto& column : lookup.columns) column.is_text = false;
+  CHECK(code("k/80-", *psource::lookup_query(lookup)) == 1235);
   CHECK(code("k/80-", "select 0, `id` from `nosuch` where `id` = 1") == 1146);
   CHECK(code("k/80-", "select 0, `nosuch` from `all_types` where `id` = 1") == 1054);
   CHECK(code("k/80-",

@@ -122,6 +122,7 @@ TEST_CASE("USE changes the target, SET and transactions are accepted, the rest i
         "BEGIN", "start transaction", "COMMIT", "rollback;"})
     CHECK(is_ok(query(sql)));
   CHECK(error_number(query("USE")) == 1064);
+  CHECK(error_number(query("set names binary")) == 1235);  // as vtgate does
   CHECK(e.asked.empty());
   CHECK(query(" -- why\n/* hint */ SHOW x ; ").has_value());
   CHECK(e.asked == std::vector<std::string>{"a`b|SHOW x"});

@@ -756,7 +756,7 @@ struct sharded_branch {
     row_lookup wanted;
     wanted.table = {keyspace_name(keyspace), table_name("t")};
     wanted.shard = shard_name(shard);
-    wanted.columns = {"id"};
+    wanted.columns = {{"id", false}};
     wanted.key.push_back({"id", 265, ""});
     for (const int key : keys) wanted.keys.push_back({std::to_string(key)});
     std::promise<std::string> told;

@@ -136,6 +136,7 @@ TEST_CASE("a look-up of incomplete rows is tried again unless it would end the s
       {error_code::query_failed, "1054: Unknown column 'v' in 'field list'", error_code::row_image_incomplete},
       {error_code::query_failed, "1105: Table 'vt_ks.t' doesn't exist (errno 1146) (sqlstate 42S02)",
        error_code::row_image_incomplete},
+      {error_code::query_failed, "1235: VT12001: unsupported", error_code::row_image_incomplete},
       {error_code::credentials_refused, "1045: Access denied", error_code::row_image_incomplete},
       {error_code::response_malformed, "", error_code::row_image_incomplete},
   };
