@@ -42,7 +42,7 @@ void coordinator_state::begin(sync_plan& plan) {
                                ", to catch up " + std::to_string(planned.catch_ups) + ", with nothing new " +
                                std::to_string(planned.up_to_date) + ".");
   schedule = std::make_unique<sync_schedule>(plan, parts.limits);
-  if (parts.on_start) parts.on_start(coordinator_actor(self), out);
+  if (parts.on_start) parts.on_start(out);
 }
 
 void coordinator_state::say(log_level level, const std::string& text) {

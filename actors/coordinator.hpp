@@ -51,8 +51,8 @@ struct engine_parts {
   std::chrono::milliseconds listing_interval = std::chrono::minutes(1);
   /// Told once the emitter exists, so that the output's listener can reach it.
   std::function<void(emitter_actor)> on_emitter;
-  /// Where progress goes; nothing = no progress reports.
-  std::function<void(coordinator_actor, emitter_actor)> on_start;
+  /// Told once the emitter exists, before anything is read. May be empty.
+  std::function<void(emitter_actor)> on_start;
   /// Called once, at the end, on an actor's thread.
   std::function<void(run_outcome)> on_end;
 };

@@ -118,7 +118,7 @@ engine_result engine::run(sync_plan plan, std::shared_ptr<const plan_input> plan
     impl_->changed.notify_all();
   };
   progress_actor reporter;
-  parts.on_start = [&, counters](const coordinator_actor&, const emitter_actor& emitter) {
+  parts.on_start = [&, counters](const emitter_actor& emitter) {
     if (impl_->options.progress == progress_mode::none) return;
     const bool terminal = impl_->options.progress == progress_mode::terminal;
     std::function<void(const std::string&)> tell;

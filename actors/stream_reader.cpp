@@ -54,6 +54,7 @@ void stream_reader_state::begin(reader_task&& task) {
   // What earlier calls still have to say is not meant for this one.
   ++attempt;
   failures = 0;
+  silence = settings.silence;
   advances_at_failure = 0;
   pending_end.reset();
   progress_seen = 0;
@@ -322,6 +323,7 @@ void stream_reader_state::end_attempt(const stream_end& end) {
 }
 
 void stream_reader_state::attempt_failed(const failure& why) {
+  if (session->progress() != progress_at_open) silence = settings.silence;
   // What is decoded counts as delivered from here on: the next attempt, or whoever takes the tables over, starts behind it.
   session->abandon_attempt();
   hand_over();
@@ -370,12 +372,16 @@ void stream_reader_state::watch() {
                             (session->spec().shards.empty() ? std::string() : session->spec().shards.front().str());
   const bool began = session->heard();
   if (is_suspect(time)) suspect();
-  if (began && time - heard_time >= settings.silence) {
-    client->reconnect(settings.silence);
+  if (began && time - heard_time >= silence) {
+    const auto waited = silence;
+    client->reconnect(waited);
+    // Heartbeats wait behind the response that is on its way. If the line needs longer for it, the next attempt has to wait
+    // longer, or it would never come.
+    silence = std::min(2 * silence, std::max(settings.silence, settings.timeout));
     attempt_failed({error_code::stream_broken,
                     "The stream of " + where + " brought nothing for " +
-                        std::to_string(std::chrono::duration_cast<std::chrono::seconds>(settings.silence).count()) +
-                        " s, not even a heartbeat.",
+                        std::to_string(std::chrono::duration_cast<std::chrono::seconds>(waited).count()) +
+                        " s, not even a heartbeat: the connection is dead, or the line needs longer for one response.",
                     {},
                     std::nullopt});
     return;

@@ -26,7 +26,7 @@ struct reader_settings {
   std::chrono::milliseconds timeout = std::chrono::seconds(300);
   /// Before the first event vtgate may look for a tablet for 90 s.
   std::chrono::milliseconds first_event_timeout = std::chrono::seconds(100);
-  /// Not even a heartbeat for so long: the connection is dead, whatever `timeout` says.
+  /// Not even a heartbeat for so long: the connection is dead, whatever `timeout` says; or a single response takes longer.
   std::chrono::milliseconds silence = std::chrono::seconds(60);
   /// Nothing but heartbeats for so long from a position: ask the shard whether it still has the binary logs.
   std::chrono::milliseconds suspicion = std::chrono::seconds(10);
@@ -72,6 +72,8 @@ struct stream_reader_state {
   std::uint64_t attempt = 0;
   /// Failures since a cursor moved.
   unsigned failures = 0;
+  /// reader_settings::silence, twice as long after each attempt that it ended without progress, up to the timeout.
+  std::chrono::milliseconds silence{0};
   std::uint64_t advances_at_failure = 0;
 
   /// Buffers that are free; at most `window` exist.

@@ -80,8 +80,11 @@ failure with_tls_fault_named(failure why, const connection_settings& connection)
       why.code != error_code::stream_broken)
     return why;
   auto probe = probe_tls(connection.host, connection.port, connection.tls, tls_wait);
-  if (probe || probe.error().code != error_code::tls_failed) return why;
-  return std::move(probe.error());
+  if (probe) return why;
+  // What gRPC says of a broken stream is more than that there is no connection now.
+  const bool names_it = probe.error().code == error_code::tls_failed ||
+                        (probe.error().code == error_code::host_unreachable && why.code != error_code::stream_broken);
+  return names_it ? std::move(probe.error()) : why;
 }
 
 // Everything that is asked before the first stream: blocking, and before the actor system exists.

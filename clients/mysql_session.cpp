@@ -102,6 +102,12 @@ failure explain_tls(const std::string& where, const std::string& text, const std
                       "tls.client_certificate."
                     : " refused the TLS handshake. It may ask for a client certificate "
                       "(tls.client_certificate, tls.client_key)."));
+  for (const char* cut : {"unexpected eof", "reset by peer", "broken pipe", "ended the tls handshake"})
+    if (contains(said, cut))  // a server or proxy that restarts, as likely as one that speaks no TLS
+      return make(error_code::host_unreachable,
+                  "The MySQL server " + where +
+                      " closed the connection during the TLS handshake. Check that mysql_port is its MySQL port.",
+                  detail);
   return tls("The TLS handshake with " + where +
              " failed. Check mysql_host, mysql_port and the tls settings.");
 }
@@ -200,9 +206,13 @@ failure explain_mysql_fault(const mysql_fault& fault, const connection_settings&
     return refused("The user \"" + settings.username + "\" may not do this at " + where +
                    ". Use a password with the right to read.");
   if (contains(said, "no healthy tablet") || contains(said, "no tablet available") ||
-      contains(said, "failed to find a tablet"))
-    return make(error_code::tablet_type_missing, "No tablet of the chosen type serves the shard now.",
+      contains(said, "failed to find a tablet")) {
+    // A shard without a primary is in the middle of a failover; one without replicas may never have had any.
+    const bool of_choice = contains(said, "replica") || contains(said, "rdonly");
+    return make(of_choice ? error_code::tablet_type_missing : error_code::query_failed,
+                of_choice ? "No tablet of the chosen type serves the shard now." : "No primary tablet serves the shard now.",
                 detail);
+  }
   if (contains(said, "vt05003"))
     return make(error_code::keyspace_unknown, "The branch at " + where + " does not know the keyspace.",
                 detail);

@@ -61,7 +61,8 @@ class stdout_writer final : public output {
   stdout_writer& operator=(const stdout_writer&) = delete;
 
   bool write(output_bytes bytes, std::uint64_t ticket) override;
-  std::size_t queued_bytes() const override;
+  /// Bytes queued and not written yet. Any thread.
+  std::size_t queued_bytes() const;
 
   /// Bytes written so far. Any thread.
   std::uint64_t bytes_written() const;

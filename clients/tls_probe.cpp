@@ -356,12 +356,15 @@ tl::unexpected<failure> handshake_fault(tls_connection::step step, const endpoin
   const unsigned long code = ERR_peek_last_error();
   const int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
   const std::string detail = newest_openssl_error();
+  // What a server or proxy does that restarts: it says nothing about TLS, nor about the configuration.
+  const auto unreachable = [&](std::string message) {
+    return fail(error_code::host_unreachable, std::move(message), detail);
+  };
   if (step == tls_connection::step::timed_out) {
-    return tls_fault(
+    return unreachable(
         to.name() +
-            " accepts connections, but does not answer the TLS handshake. Check that the port is the gRPC "
-            "port; if the server speaks no TLS, set tls.mode to \"disabled\".",
-        detail);
+        " accepts connections, but does not answer the TLS handshake. Check that the port is the gRPC "
+        "port; if the server speaks no TLS, set tls.mode to \"disabled\".");
   }
   const bool alert_or_close = step == tls_connection::step::closed || reason >= SSL_AD_REASON_OFFSET;
   if (certificate_requested && alert_or_close) {
@@ -394,11 +397,10 @@ tl::unexpected<failure> handshake_fault(tls_connection::step step, const endpoin
       break;
   }
   if (step == tls_connection::step::closed) {
-    return tls_fault(
+    return unreachable(
         to.name() +
-            " closed the connection during the TLS handshake. Check that the port is the gRPC port; if the "
-            "server speaks no TLS, set tls.mode to \"disabled\".",
-        detail);
+        " closed the connection during the TLS handshake. Check that the port is the gRPC port; if the "
+        "server speaks no TLS, set tls.mode to \"disabled\".");
   }
   return tls_fault("The TLS handshake with " + to.name() + " failed: " + detail + ".", detail);
 }
@@ -462,7 +464,7 @@ result<tls_session> probe_tls(const std::string& host, std::uint16_t port, const
 
   if (!tls.enabled) {
     if (step == tls_connection::step::done) {
-      return tls_fault(to.name() + " speaks TLS, but the configuration disables it. Set tls to \"verify\".",
+      return tls_fault(to.name() + " speaks TLS, but the configuration disables it. Set tls.mode to \"verify\".",
                        "");
     }
     ERR_clear_error();

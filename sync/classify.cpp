@@ -109,10 +109,13 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
     return make(error_code::position_foreign, "The server does not understand the saved position of " + where + ".");
   if (found_no_tablet(text)) {
     // A position that the server cannot serve (purged, or not its own) ends in this text, too.
-    // With a position that was read before it is an outage until the binary logs are known to be gone.
-    return make(place.has_position ? error_code::stream_broken : error_code::tablet_type_missing,
-                "No " + std::string(to_string(place.tablet)) + " tablet of " + where +
-                    " could serve the stream. Check `use_replica` and `use_rdonly` against the tablets of the branch" +
+    // With a position that was read before it is an outage until the binary logs are known to be gone; so is a shard without a
+    // primary, while one without replicas may never have had any.
+    const bool is_choice = place.tablet != tablet_type::primary;
+    return make(place.has_position || !is_choice ? error_code::stream_broken : error_code::tablet_type_missing,
+                "No " + std::string(to_string(place.tablet)) + " tablet of " + where + " could serve the stream. " +
+                    (is_choice ? "Check `use_replica` and `use_rdonly` against the tablets of the branch"
+                               : "The shard may be failing over; if this stays, check `cells`") +
                     (place.has_position ? "; or the saved position can no longer be read there." : "."));
   }
   if (has(text, {"is not present in the database"})) {
@@ -147,12 +150,16 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
   if (has(text, {"errno 3024", "maximum statement execution time exceeded"}))
     return make(error_code::copy_time_limit, "The server ended the copy query of " + where + " at its time limit.");
   if (end.status_code == status_unavailable || end.status_code == status_deadline_exceeded) {
-    // gRPC's own words. vtgate's name keyspaces and tablets, which may be called anything.
-    if (!has(text, {"target: ", "vttablet: "}) && has(text, {"SSL", "TLS", "ssl", "handshake", "certificate"}))
-      return make(error_code::tls_failed, "The TLS handshake for " + where + " failed (" + shorten(text) + ").");
-    if (has(text, {"failed to connect to all addresses", "DNS resolution failed"}))
+    const auto unreachable = [&] {
       return make(error_code::host_unreachable, "No VStream connection for " + where + " (" + shorten(text) +
                                                     "). Check `host` and `port` (the port of gRPC, not of MySQL).");
+    };
+    // It names the host, which may be called anything.
+    if (has(text, {"DNS resolution failed"})) return unreachable();
+    // gRPC's own words. vtgate's name keyspaces and tablets, which may be called anything, too.
+    if (!has(text, {"target: ", "vttablet: "}) && has(text, {"SSL", "TLS", "ssl", "handshake", "certificate"}))
+      return make(error_code::tls_failed, "The TLS handshake for " + where + " failed (" + shorten(text) + ").");
+    if (has(text, {"failed to connect to all addresses"})) return unreachable();
     return make(error_code::stream_broken, "The connection of " + where + " broke (" + shorten(text) + ").");
   }
   if (end.status_code == status_unknown && has(text, {"Stream removed"}))

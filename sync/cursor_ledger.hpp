@@ -2,7 +2,7 @@
 //
 // The rules (docs/state.md): a state never holds a cursor whose records are not written before it; it lists every shard
 // of the table; its record count is exact since that table's last state; states follow each other at least every
-// checkpoint interval while records flow. Pure; one owner.
+// checkpoint interval while records flow, and differ if records stand between them. Pure; one owner.
 #pragma once
 
 #include <chrono>
@@ -63,9 +63,6 @@ class cursor_ledger {
   /// The state would say something new: records or cursors have moved since the last one.
   bool changed(stream_index stream) const;
 
-  /// The same for streams that have had no state in this run.
-  bool has_state(stream_index stream) const;
-
   /// Marks a full refresh as done; its next state says so.
   void finish_full_refresh(stream_index stream);
 
@@ -85,7 +82,9 @@ class cursor_ledger {
     std::optional<full_refresh_mark> full_refresh;
     std::uint64_t records = 0;
     std::uint64_t total = 0;
+    /// The body of the next state differs from that of the last one.
     bool moved = false;
+    /// There has been a state in this run.
     bool written = false;
     std::size_t state_bytes = 0;
     steady_time last_state;

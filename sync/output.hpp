@@ -48,10 +48,6 @@ class output {
   /// ticket was told. After a failure the buffer is dropped without a word. One thread at a time; the order of calls is the order of
   /// bytes.
   virtual bool write(output_bytes bytes, std::uint64_t ticket) = 0;
-  /// Bytes queued and not written yet. Stop handing over at `queue_limit`. Any thread.
-  virtual std::size_t queued_bytes() const = 0;
-
-  static constexpr std::size_t queue_limit = std::size_t{2} << 20;
 };
 
 }  // namespace psource

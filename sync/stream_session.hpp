@@ -1,6 +1,6 @@
 // Everything a stream reader thinks: from the bytes of one VStream call to batches of JSON lines and cursor moves.
 //
-// Pure: no actor, no network, no thread. A session outlives reconnects: request() always tells from where the next
+// Pure: no actor, no network, no thread. A session outlives reconnects: begin_attempt() always tells from where the next
 // attempt has to start. Rows are passed on as they come, whatever the size of a transaction; only cursors wait for its
 // end. Not thread-safe; one owner.
 #pragma once

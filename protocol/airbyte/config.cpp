@@ -206,11 +206,12 @@ class config_reader {
     number("mysql_port", 1, 65535, config_.mysql_port);
     config_.username = text("username").value_or("");
     config_.password = text("password").value_or("");
-    const auto cells = text("cells").value_or(is_planetscale_host(config_.host) ? planetscale_cells : "");
+    const std::string cells = text("cells").value_or("");
     for (const auto cell : comma_list(cells)) {
       if (!config_.cells.empty()) config_.cells += ',';
       config_.cells += cell;
     }
+    if (config_.cells.empty() && is_planetscale_host(config_.host)) config_.cells = planetscale_cells;
   }
 
   void read_tls() {

@@ -39,7 +39,7 @@ void append_cursor_parts(std::string& out, const table_cursor_view& cursor) {
 
 template <class AppendCursor>
 std::string body_of(const std::vector<shard_entry>& shards, const std::optional<full_refresh_mark>& full_refresh,
-                    std::size_t size, AppendCursor append) {
+                    std::optional<std::uint64_t> records, std::size_t size, AppendCursor append) {
   std::string out;
   out.reserve(size);
   out += R"({"shards":{)";
@@ -61,20 +61,22 @@ std::string body_of(const std::vector<shard_entry>& shards, const std::optional<
            R"(,"sync_id":)" + std::to_string(full_refresh->sync_id) + R"(,"done":)" +
            (full_refresh->done ? "true}" : "false}");
   }
+  if (records) out += R"(,"records":)" + std::to_string(*records);
   return out + '}';
 }
 
 }  // namespace
 
-std::string stream_state_json(const std::vector<shard_entry>& shards, const std::optional<full_refresh_mark>& full_refresh) {
+std::string stream_state_json(const std::vector<shard_entry>& shards, const std::optional<full_refresh_mark>& full_refresh,
+                              std::optional<std::uint64_t> records) {
   std::size_t least = 0;
   for (const auto& entry : shards) least += least_size(entry);
   const std::size_t size = least + shards.size() * overhead + 128;
   if (least <= state_packing_threshold) {
-    auto plain = body_of(shards, full_refresh, size, append_cursor);
+    auto plain = body_of(shards, full_refresh, records, size, append_cursor);
     if (plain.size() <= state_packing_threshold) return plain;
   }
-  return R"({"packed":")" + pack_state(body_of(shards, full_refresh, size, append_cursor_parts)) + "\"}";
+  return R"({"packed":")" + pack_state(body_of(shards, full_refresh, records, size, append_cursor_parts)) + "\"}";
 }
 
 std::string stream_state_json(const saved_stream_state& state) {

@@ -24,11 +24,12 @@ struct shard_entry {
 /// States above this many bytes are packed.
 constexpr std::size_t state_packing_threshold = 64 * 1024;
 
-/// {"shards":{...}} with `full_refresh` where given; above state_packing_threshold {"packed":"<base64 of
+/// {"shards":{...}} with `full_refresh` and `records` (of this run so far) where given; above state_packing_threshold {"packed":"<base64 of
 /// zlib>"} around the same object with each `cursor` taken apart into `position` and `last_known_pk`
 /// (base64), which zlib packs better. Shards are written in the given order. Pure.
 std::string stream_state_json(const std::vector<shard_entry>& shards,
-                              const std::optional<full_refresh_mark>& full_refresh = std::nullopt);
+                              const std::optional<full_refresh_mark>& full_refresh = std::nullopt,
+                              std::optional<std::uint64_t> records = std::nullopt);
 
 /// The same for a whole saved state, for states that go back unchanged.
 std::string stream_state_json(const saved_stream_state& state);

@@ -6,17 +6,36 @@
 #include <cstdint>
 #include <cstring>
 #include <system_error>
+#include <type_traits>
 
 namespace psource {
 namespace {
 
 using digits::is_digit;
 
+/// The shortest digits of a float that has no fraction, and zeros for the rest of them. std::to_chars(fixed) would write all
+/// digits of the binary value: 99999997952 for 1e11.
+char* write_whole(char* to, float value) {
+  char text[32];
+  const char* const end = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific).ptr;
+  const char* from = text;
+  if (*from == '-') *to++ = *from++;
+  const char* const first = to;
+  for (; *from != 'e'; ++from)
+    if (*from != '.') *to++ = *from;
+  int exponent = 0;
+  std::from_chars(from + 2, end, exponent);  // behind "e+"
+  while (to - first <= exponent) *to++ = '0';
+  return to;
+}
+
 template <class Float>
 void append_shortest(text_buffer& out, Float value) {
   const Float size = std::fabs(value);
   char* to = out.reserve(64);
   if (size == 0 || (size >= Float(1e-5) && size < Float(1e15))) {
+    if constexpr (std::is_same_v<Float, float>)
+      if (size >= 16777216.0F) return out.finish(write_whole(to, value));
     out.finish(std::to_chars(to, to + 64, value, std::chars_format::fixed).ptr);
     return;
   }

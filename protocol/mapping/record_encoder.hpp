@@ -64,8 +64,8 @@ struct record_context {
 class record_encoder {
  public:
   /// Matches the stream's columns with the event's.
-  /// Errors: schema_incompatible (column names that start with "@": Vitess could not match old binlog events
-  /// with the present table), catalog_invalid (nothing is left of what the catalog selects), response_malformed
+  /// Errors: schema_incompatible (columns named "@1", "@2" … after their place, which the table does not have: Vitess could
+  /// not match old binlog events with the present table), catalog_invalid (nothing is left of what the catalog selects), response_malformed
   /// (no column, more than 4,096, or one name twice). The failure names the stream.
   static result<record_encoder> compile(const stream_shape& shape, const field_event& fields,
                                         const encoder_options& options);

@@ -41,7 +41,6 @@ struct text_output final : output {
     text += bytes.view();
     return true;
   }
-  std::size_t queued_bytes() const override { return 0; }
 };
 
 // Streams that bring nothing.

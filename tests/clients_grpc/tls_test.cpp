@@ -270,6 +270,7 @@ TEST_CASE("the probe against servers that are something else") {
   std::function<void(int)> handler;
   std::string words;
   std::chrono::milliseconds limit = probe_limit;
+  error_code code = error_code::tls_failed;
   SUBCASE("MySQL's port") {
     handler = [](int fd) {
       const std::string greeting(
@@ -284,10 +285,12 @@ TEST_CASE("the probe against servers that are something else") {
   SUBCASE("hangs up") {
     handler = [](int) {};
     words = "during the TLS handshake";
+    code = error_code::host_unreachable;  // as one that restarts does
   }
   SUBCASE("never answers") {
     handler = read_to_end;
     limit = 200ms;
+    code = error_code::host_unreachable;
     words = "does not answer the TLS handshake";
   }
   SUBCASE("old protocol") {
@@ -313,7 +316,7 @@ TEST_CASE("the probe against servers that are something else") {
   raw_server server(handler);
   const auto probed = probe_tls("127.0.0.1", server.port(), tls, limit);
   REQUIRE_FALSE(probed.has_value());
-  CHECK(probed.error().code == error_code::tls_failed);
+  CHECK(probed.error().code == code);
   CHECK_MESSAGE(probed.error().message.find(words) != std::string::npos, probed.error().message);
 }
 

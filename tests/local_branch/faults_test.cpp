@@ -658,7 +658,8 @@ TEST_CASE("a ddl changes the columns of what is written and copied from then on,
 TEST_CASE("a ddl puts columns in other places and gives them other types") {
   branch b(4);
   keyspace& ks = *b.add("k", std::size_t{1});
-  ks.add_sbtest_tables(1, 50);
+  // What was sent is told apart by its first column, which is going to be pad: of so few rows no two have the same.
+  ks.add_sbtest_tables(1, 20);
   const auto faults = inject(
       b,
       "{\"do\":\"ddl\",\"table\":\"sbtest1\",\"modify\":\"pad first\",\"rows\":0}\n"
@@ -709,7 +710,7 @@ TEST_CASE("a ddl puts columns in other places and gives them other types") {
   std::set<std::string> truth;
   for (const auto& [key, row] : copied.rows) rows.insert(row);
   for (const auto& [key, row] : truth_of(ks)) truth.insert(row);
-  CHECK(rows.size() == 50);
+  CHECK(rows.size() == 20);
   CHECK(rows == truth);
 }
 

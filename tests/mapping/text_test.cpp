@@ -490,6 +490,22 @@ TEST_CASE("a geometry cut off at any byte is impossible, not a crash") {
   }
 }
 
+TEST_CASE("whole floats beyond 2^24 have no more digits than tell them apart") {
+  const auto text = [](float value) {
+    text_buffer out;
+    append_number(out, value);
+    return std::string(out.view());
+  };
+  CHECK(text(16777216.0F) == "16777216");
+  CHECK(text(16777218.0F) == "16777218");
+  CHECK(text(-123456792.0F) == "-123456790");
+  CHECK(text(1.23457e9F) == "1234570000");
+  CHECK(text(1e11F) == "100000000000");
+  CHECK(text(1e14F) == "100000000000000");
+  CHECK(text(9.999999e14F) == "999999900000000");
+  CHECK(text(1e15F) == "1e15");
+}
+
 TEST_CASE("numbers read back as the same value of their width") {
   std::mt19937_64 random(3);
   for (int round = 0; round < 20000; ++round) {

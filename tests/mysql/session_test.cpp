@@ -631,6 +631,10 @@ TEST_CASE("what the server's and the library's errors mean") {
   CHECK(code(1105,
              "target: ks.-80.replica: no healthy tablet available for 'keyspace:\"ks\" shard:\"-80\" "
              "tablet_type:REPLICA'") == error_code::tablet_type_missing);
+  // A failover: nothing in the configuration is wrong.
+  CHECK(code(1105,
+             "target: ks.-80.primary: no healthy tablet available for 'keyspace:\"ks\" shard:\"-80\" "
+             "tablet_type:PRIMARY'") == error_code::query_failed);
   CHECK(code(1064, "You have an error in your SQL syntax") == error_code::query_failed);
   CHECK(code(3024, "Query execution was interrupted, maximum statement execution time exceeded") ==
         error_code::query_failed);
@@ -857,7 +861,7 @@ TEST_CASE("rows of a shard that was replaced are looked up on the shards that to
 
 TEST_CASE("no row counts as gone while a shard that may have it does not answer") {
   sharded_branch b;
-  const std::string failed = "No tablet of the chosen type serves the shard now. / 1105: " + b.refusal;
+  const std::string failed = "No primary tablet serves the shard now. / 1105: " + b.refusal;
   SUBCASE("the shard is still listed: its traffic is about to be switched, or it has an outage") {
     b.set({"ks/-80", "ks/80-"}, {{"ks/80-", {4}}});
     CHECK(b.look_up("-80", {1}) == failed);

@@ -557,6 +557,18 @@ TEST_CASE("a stalled stream is given up after the timeout and retried") {
     CHECK((s.report.ended_us - s.report.started_us) / 1'000'000 >= 60);
     CHECK((s.report.ended_us - s.report.started_us) / 1'000'000 < 100);
   }
+  SUBCASE("a response that takes longer than that comes in the attempt that waits longer") {
+    s.settings.on_call = [](engine_run&, served_call& call) {
+      call.send_heartbeat();
+      call.mute = true;
+    };
+    s.settings.on_step = [](engine_run& run) {
+      for (const auto& call : run.server().calls())
+        if (run.time().now_us - call->opened_us >= 100'000'000) call->mute = false;
+    };
+    s.read();
+    CHECK(s.logged("brought nothing for 60 s, not even a heartbeat"));
+  }
   CHECK(s.report.calls.size() == 2);
   CHECK(s.status() == told_status::complete);
   s.truth();

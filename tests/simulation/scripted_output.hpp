@@ -28,7 +28,6 @@ class scripted_output final : public output {
 
   bool write(output_bytes bytes, std::uint64_t ticket) override {
     if (broken_) return false;
-    queued_ += bytes.size();
     if (bytes.view().compare(0, 16, R"({"type":"RECORD")") == 0) {
       queued_records_ += bytes.size();
       largest_batch_ = std::max(largest_batch_, bytes.size());
@@ -41,7 +40,6 @@ class scripted_output final : public output {
     written_.pop_front();
     return true;
   }
-  std::size_t queued_bytes() const override { return queued_; }
   std::size_t queued_record_bytes() const { return queued_records_; }
 
   std::size_t largest_batch() const { return largest_batch_; }
@@ -57,7 +55,6 @@ class scripted_output final : public output {
     if (breaks) count = *break_at - transcript_.size();
     transcript_.append(first.bytes.view().substr(first.done, count));
     first.done += count;
-    queued_ -= count;
     if (breaks) {
       broken_ = true;
       queue_.clear();
@@ -99,7 +96,6 @@ class scripted_output final : public output {
   const std::int64_t& now_us_;
   std::deque<entry> queue_;
   std::deque<std::uint64_t> written_;
-  std::size_t queued_ = 0;
   std::size_t queued_records_ = 0;
   std::size_t largest_batch_ = 0;
   bool broken_ = false;

@@ -152,8 +152,19 @@ TEST_CASE("a look-up of incomplete rows is tried again unless it would end the s
 TEST_CASE("no tablet is a matter of configuration only where nothing was read before") {
   stream_place fresh = place;
   fresh.has_position = false;
+  fresh.tablet = tablet_type::replica;
   CHECK(classify_stream_end({1, "failed to find a REPLICA tablet for VStream in ks/-", false}, fresh).code ==
         error_code::tablet_type_missing);
+  // A shard has a primary, or gets one.
+  fresh.tablet = tablet_type::primary;
+  const auto failing_over = classify_stream_end({1, "failed to find a PRIMARY tablet for VStream in ks/-", false}, fresh);
+  CHECK(failing_over.code == error_code::stream_broken);
+  CHECK(failing_over.message.find("use_replica") == std::string::npos);
+}
+
+TEST_CASE("a host may be called anything") {
+  const auto end = classify_stream_end({14, "DNS resolution failed for ssl.example:443: Domain name not found", false}, place);
+  CHECK(end.code == error_code::host_unreachable);
 }
 
 TEST_CASE("the back-off doubles, keeps below a minute and is spread by half") {
