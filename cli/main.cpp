@@ -42,7 +42,7 @@ Options:
   --catalog FILE    configured catalog as JSON
   --state FILE      state of an earlier read, in any form Airbyte hands back
   --progress WHEN   auto (a live line on a terminal, LOG messages elsewhere), always, never
-  --log-level LEVEL error, warn, info (default), debug, trace
+  --log-level LEVEL fatal, error, warn, info (default), debug, trace
   --version         prints the version
   --help            prints this text
 
@@ -108,7 +108,7 @@ int run(int argc, char** argv) {
   else
     return wrong_usage("--progress is auto, always or never, not \"" + progress + "\"");
   if (!parse_level(given["log-level"].as<std::string>(), options.level))
-    return wrong_usage("--log-level is error, warn, info, debug or trace, not \"" +
+    return wrong_usage("--log-level is fatal, error, warn, info, debug or trace, not \"" +
                        given["log-level"].as<std::string>() + "\"");
   const std::string command = given["command"].as<std::string>();
   if (command == "spec") return psource::cli::run_spec();

@@ -140,10 +140,14 @@ result<sync_plan> planner::run() {
 
   const bool any_table = std::any_of(input_.streams.begin(), input_.streams.end(),
                                      [&](const auto& stream) { return input_.tables.count(stream.id) > 0; });
-  if (!any_table)
+  if (!any_table) {
+    // Tables of a keyspace that is not configured may well exist.
+    for (const auto& stream : plan_.streams)
+      if (stream.problem && stream.problem->code == error_code::keyspace_unknown) return fail(*stream.problem);
     return fail(error_code::table_missing,
                 "None of the configured tables exists any more (" + input_.streams.front().id.to_string() +
                     (input_.streams.size() > 1 ? ", …" : "") + "). Refresh the connection's schema.");
+  }
   plan_.states_first = input_.state.from_legacy;
   for (auto& [key, spec] : by_old_positions_) plan_.catch_ups.push_back(std::move(spec));
   for (auto& [key, spec] : by_position_) plan_.catch_ups.push_back(std::move(spec));
@@ -187,6 +191,10 @@ void planner::plan_stream(const configured_stream& configured) {
   auto shape = std::make_shared<stream_shape>();
   shape->id = configured.id;
   shape->table = table->second;
+  // The destination goes by the key that the user chose: where it changes, the row under the old one has to be taken away.
+  if (shape->table.identity.empty())
+    for (const auto& path : configured.primary_key)
+      if (path.size() == 1 && shape->table.find(path.front()) != nullptr) shape->table.identity.push_back(path.front());
   const bool refreshed = is_refreshed(configured);
   for (const auto& property : configured.properties) {
     shape->selected.push_back(property.name);
@@ -201,7 +209,7 @@ void planner::plan_stream(const configured_stream& configured) {
   stream.table.deletes = input_.config.capture_deletes && configured.mode == sync_mode::incremental;
   stream.table.resumable = copy_is_resumable(table->second);
   warn_about_cursor(configured);
-  warn_about_key(table->second);
+  warn_about_key(shape->table);
   if (selected(configured.id.keyspace).empty()) {
     stream.problem = failure{error_code::shard_unknown,
                              "The configuration's `shards` leaves no shard of the keyspace \"" +
@@ -220,10 +228,10 @@ void planner::plan_stream(const configured_stream& configured) {
 // A platform takes rows with the same key for one, and refuses a key that is null.
 void planner::warn_about_key(const table_definition& table) {
   if (input_.config.time_as_string) return;
-  for (const auto& name : table.primary_key) {
+  for (const auto& name : table.primary_key.empty() ? table.identity : table.primary_key) {
     const column_definition* column = table.find(name);
     if (column == nullptr || (column->column_type != "time" && column->column_type.rfind("time(", 0) != 0)) continue;
-    plan_.warnings.push_back("The primary key of " + table.id.to_string() + " has the TIME column " + name +
+    plan_.warnings.push_back("The key of " + table.id.to_string() + " has the TIME column " + name +
                              ": times that are negative or beyond a day are delivered as null, so that rows lose their keys. Set "
                              "options.time_as_string to deliver them as they are.");
   }

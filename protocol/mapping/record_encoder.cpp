@@ -443,8 +443,8 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
   state->cursor = selected.count(cdc_cursor) != 0;
   state->metadata = options.include_metadata && selected.count(planetscale_metadata) != 0;
 
-  const std::unordered_set<std::string> primary_key(shape.table.primary_key.begin(),
-                                                    shape.table.primary_key.end());
+  const auto& known_key = shape.table.primary_key.empty() ? shape.table.identity : shape.table.primary_key;
+  const std::unordered_set<std::string> key(known_key.begin(), known_key.end());
   std::unordered_set<std::string> seen;
   std::vector<std::string> unselected;
   std::vector<std::string> reserved;
@@ -465,7 +465,7 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
     if (!seen.insert(field.name).second)
       return refuse(error_code::response_malformed,
                     "The server names a column of " + where + " twice: " + field.name + ".");
-    plan.key = primary_key.empty() ? (field.flags & key_flag) != 0 : primary_key.count(field.name) != 0;
+    plan.key = key.empty() ? (field.flags & key_flag) != 0 : key.count(field.name) != 0;
     state->is_key[i] = plan.key;
     state->has_key = state->has_key || plan.key;
     if (is_reserved_column(field.name, options.include_metadata)) {

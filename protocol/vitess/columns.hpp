@@ -44,7 +44,7 @@ struct table_definition {
   /// Column names in key order; empty for a table without a primary key.
   std::vector<std::string> primary_key;
   /// By what rows are told apart, in key order: the primary key; without one the unique key of NOT NULL columns that MySQL takes in its
-  /// place, and marks so (COLUMN_KEY here, the flags of FIELD events in a stream); else empty.
+  /// place, and marks so (COLUMN_KEY here, the flags of FIELD events in a stream); else empty, or what the user chose in the catalog.
   std::vector<std::string> identity;
   /// The columns by which Vitess orders a copy: the primary key, else a unique key of NOT NULL columns, else empty
   /// (it then orders by all columns).

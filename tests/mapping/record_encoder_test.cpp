@@ -378,6 +378,16 @@ TEST_CASE("a change of primary key is seen by its bytes") {
   CHECK(encoder.same_key(row_view{}, base.view()));
 }
 
+TEST_CASE("without a primary key that counts by which rows are told apart, whatever the flags") {
+  auto stream = shape();
+  stream.table.primary_key.clear();
+  stream.table.identity = {"na\"me"};
+  const auto encoder = compiled(stream, fields());
+  const wire_row base({"1", "a", "2024-02-29"});
+  CHECK(encoder.same_key(base.view(), wire_row({"2", "a", std::nullopt}).view()));
+  CHECK_FALSE(encoder.same_key(base.view(), wire_row({"1", "b", std::nullopt}).view()));
+}
+
 TEST_CASE("without discovery's key the flags of the FIELD event tell, and without any key no key changes") {
   auto stream = shape();
   stream.table.primary_key.clear();

@@ -193,6 +193,17 @@ TEST_CASE("a half copy by a unique key goes on, in whatever order its columns ar
   CHECK(w.plan().streams[0].resumes == 0);
 }
 
+TEST_CASE("a table without a key is told apart by the one that the user chose; one with a key is not") {
+  world w({"-"});
+  auto& table = w.input.tables.begin()->second;
+  w.input.streams[0].primary_key = {{"v"}, {"no", "column"}, {"nowhere"}};
+  table.identity = table.primary_key;
+  CHECK(w.plan().streams[0].table.shape->table.identity == std::vector<std::string>{"id"});
+  table.primary_key.clear();
+  table.identity.clear();
+  CHECK(w.plan().streams[0].table.shape->table.identity == std::vector<std::string>{"v"});
+}
+
 TEST_CASE("a half copy is resumed even when nothing new was written since") {
   world w({"-"});
   w.save("t", "-", server + "1-10", 5, some_key());
@@ -240,6 +251,11 @@ TEST_CASE("a stream of a keyspace that the configuration does not name is told s
   REQUIRE(plan.streams[1].problem);
   CHECK(plan.streams[1].problem->code == error_code::keyspace_unknown);
   CHECK(plan.streams[1].problem->message.find("`database` does not name the keyspace of the stream other.t") != std::string::npos);
+  // Also where nothing else is read: that its tables are gone is more than anybody knows.
+  w.input.streams.erase(w.input.streams.begin());
+  const auto refused = make_plan(w.input);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == error_code::keyspace_unknown);
   CHECK(plan.streams[1].ledger.cursors.at(shard_name("-")).position == server + "1-5");
 }
 
