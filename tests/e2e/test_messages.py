@@ -88,17 +88,17 @@ CASES = [
         "CANCELLED",
         "failed to find a PRIMARY tablet for VStream in commerce/-80 within the zone1 cell(s): context has expired",
         "copy",
-        "config_error",
-        "No primary tablet of commerce/-80 could serve the stream. Check `use_replica` and `use_rdonly` against the tablets of the"
-        " branch." + GIVEN_UP,
+        "transient_error",
+        "No primary tablet of commerce/-80 could serve the stream. The shard may be failing over; if this stays, check `cells`."
+        + GIVEN_UP,
     ),
     (
         "CANCELLED",
         "failed to find a PRIMARY tablet for VStream in commerce/-80 within the zone1 cell(s): context has expired",
         "binlog",
         "transient_error",
-        "No primary tablet of commerce/-80 could serve the stream. Check `use_replica` and `use_rdonly` against the tablets of the"
-        " branch; or the saved position can no longer be read there." + GIVEN_UP,
+        "No primary tablet of commerce/-80 could serve the stream. The shard may be failing over; if this stays, check `cells`; or the"
+        " saved position can no longer be read there." + GIVEN_UP,
     ),
     (
         "FAILED_PRECONDITION",
