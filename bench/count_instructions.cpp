@@ -15,7 +15,8 @@ namespace {
 using subject = std::pair<const char*, std::vector<workload> (*)()>;
 constexpr subject subjects[] = {{"decoder", decoder_workloads}, {"session", session_workloads},
                                 {"encoder", encoder_workloads}, {"escaping", escaping_workloads},
-                                {"base64", base64_workloads},   {"ledger", ledger_workloads}};
+                                {"base64", base64_workloads},   {"ledger", ledger_workloads},
+                                {"emitter", emitter_workloads}};
 
 }  // namespace
 

@@ -378,9 +378,9 @@ class Reading:
 class Floor:
     """The transport floor of the same calls that a reading makes."""
 
-    def __init__(self, branch, starts=None, line=None, client=False):
+    def __init__(self, branch, starts=None, line=None, kind=None):
         """`starts`: {shard: (position, responses)} for the binary log; None for copies. `line`: a LongLine to it.
-        `client`: over the connector's own client instead of gRPC's callback API."""
+        `kind`: --scheduled or --client (bench/transport_floor.cpp); None for the floor itself."""
         self.branch = branch
         programs = branch.programs
         if starts is None:
@@ -396,8 +396,8 @@ class Floor:
             self.command += ["--tables", ",".join(branch.tables)]
         if branch.tls:
             self.command += ["--ca", branch.tls / "cert.pem"]
-        if client:
-            self.command += ["--client"]
+        if kind:
+            self.command += [kind]
 
     def measure(self):
         sample = run(self.command, self.branch, stdout=subprocess.PIPE)

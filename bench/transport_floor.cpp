@@ -1,9 +1,10 @@
 // The floor under every figure: the connector's VStream calls over the connector's channels, and nothing
 // else. No row is looked at; only bytes are counted.
 //
-// There are two of them. The bare transport takes the responses as gRPC brings them, with its callback API and on its own
-// threads: the yardstick, which stays the same however the connector's client changes. With --client the connector's own client
-// brings them, put together and on its thread: what the connector cannot go below.
+// There are three of them. The bare transport takes the responses as gRPC brings them, with its callback API and on its own
+// threads: the yardstick, which stays the same however the connector changes. With --scheduled its threads are scheduled as the
+// connector's are. With --client the connector's own client brings the responses, put together and on its thread, scheduled so:
+// what the connector cannot go below.
 #include <arpa/inet.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/generic/generic_stub.h>
@@ -43,13 +44,14 @@ constexpr const char* usage =
     R"(Opens the VStream calls of a read and counts what comes, decoding nothing. Prints one line of JSON.
 
   transport_floor --port PORT --keyspace NAME --streams FILE [--tables A,B] [--rows N] [--max-streams 64] [--ca FILE]
-                  [--round-trip-us 100] [--client]
+                  [--round-trip-us 100] [--scheduled | --client]
 
 FILE has one call a line, its parts separated by tabs: shard, then for a copy the table's name alone, or for the binary
 log a position and the number of responses after which the call is done (heartbeats do not count).
 --tables are those of the binary log's calls. --rows only goes into the figures per row. Plain text without --ca.
 --round-trip-us is what the connector would measure at the MySQL port: its channels' windows follow from it.
---client has the connector's own client bring the responses; without it gRPC's callback API does.
+--scheduled has the threads scheduled as the connector's are. --client has the connector's own client bring the responses,
+scheduled so; without it gRPC's callback API does.
 )";
 
 // A heartbeat is smaller, a transaction larger.
@@ -70,6 +72,7 @@ struct options {
   std::size_t max_streams = 64;
   std::chrono::microseconds round_trip{100};
   bool own_client = false;
+  bool scheduled = false;
 };
 
 [[noreturn]] void complain(const std::string& what) {
@@ -109,8 +112,9 @@ options parse(int argc, char** argv) {
       std::cout << usage;
       std::exit(0);
     }
-    if (flag == "--client") {
-      out.own_client = true;
+    if (flag == "--client" || flag == "--scheduled") {
+      out.own_client = flag == "--client";
+      out.scheduled = true;
       continue;
     }
     if (i + 1 == argc) complain(flag + " needs a value, or is not known; see --help.");
@@ -455,7 +459,6 @@ int count(const options& options) {
 int main(int argc, char** argv) {
   const auto options = psource::bench::parse(argc, argv);
   psource::set_up_memory();  // As the connector.
-  // The floor is what gRPC needs; how the connector's threads are scheduled belongs to its own client.
-  if (options.own_client) psource::set_up_scheduling();
+  if (options.scheduled) psource::set_up_scheduling();
   return psource::bench::count(options);
 }

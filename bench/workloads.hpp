@@ -28,5 +28,6 @@ std::vector<workload> encoder_workloads();
 std::vector<workload> escaping_workloads();
 std::vector<workload> base64_workloads();
 std::vector<workload> ledger_workloads();
+std::vector<workload> emitter_workloads();
 
 }  // namespace psource::bench
