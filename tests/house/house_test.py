@@ -15,10 +15,10 @@ ROOT = pathlib.Path()
 PRINT_CONFIG_REFERENCE = ""
 PRINT_TYPES = ""
 
-SOURCE_FOLDERS = ("proto", "protocol", "clients", "sync", "actors", "cli", "local_branch", "tests", "bench")
+SOURCE_FOLDERS = ("proto", "protocol", "clients", "sync", "actors", "cli", "local_branch", "tests", "bench", "fuzz")
 # What only the layers below may use; the last column names those folders.
 RESTRICTED = (
-    ("CAF", re.compile(r'[<"]caf/'), ("actors", "cli", "tests", "bench")),
+    ("CAF", re.compile(r'[<"]caf/'), ("actors", "tests", "bench")),
     ("gRPC", re.compile(r'[<"](grpc|grpcpp)/|\.grpc\.pb\.h'), ("clients", "local_branch", "tests", "bench")),
     ("libmysqlclient", re.compile(r'[<"](mysql|errmsg|mysqld_error)(/|\.h)'), ("clients", "tests", "bench")),
     ("OpenSSL", re.compile(r'[<"]openssl/'), ("clients", "local_branch", "tests", "bench")),
