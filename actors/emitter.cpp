@@ -36,7 +36,6 @@ void emitter_state::give_back(unwritten&& what) {
 
 void emitter_state::write_state(stream_index stream) {
   write_line(ledger->take_state(stream, now()));
-  counters->states.fetch_add(1, std::memory_order_relaxed);
   if (ledger->newest_states_bytes() > large_states && !std::exchange(told_large_states, true))
     log(log_level::warn,
         "The states of this connection have more than 5 MB together; the platform refuses more than 10 MiB. Split the "
@@ -58,7 +57,7 @@ void emitter_state::begin(const std::vector<emitter_stream>& planned) {
   for (stream_index i = 0; i < planned.size(); ++i) {
     write_line(stream_status_line(ledger->id(i), stream_status::started, wall()));
     if (planned[i].row_estimate)
-      write_line(estimate_line(ledger->id(i), planned[i].row_estimate, std::nullopt, wall()));
+      write_line(estimate_line(ledger->id(i), *planned[i].row_estimate, wall()));
   }
   for (const auto& text : settings.infos) log(log_level::info, text);
   for (const auto& text : settings.warnings) log(log_level::warn, text);

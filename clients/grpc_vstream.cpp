@@ -51,7 +51,6 @@ constexpr std::size_t response_overhead = 128;
 struct log_target {
   std::mutex mutex;
   std::shared_ptr<const std::function<void(std::string_view)>> sink;
-  std::string last_tls_error;
 };
 
 log_target& process_log() {
@@ -64,16 +63,10 @@ void receive_log_line(gpr_log_func_args* args) {
     return;
   }
   const std::string_view line = args->message;
-  const bool about_tls = std::strstr(args->file, "ssl") != nullptr ||
-                         std::strstr(args->file, "tls") != nullptr ||
-                         line.find("andshake") != std::string_view::npos;
   log_target& log = process_log();
   std::shared_ptr<const std::function<void(std::string_view)>> sink;
   {
     std::lock_guard<std::mutex> lock(log.mutex);
-    if (about_tls) {
-      log.last_tls_error = line;
-    }
     sink = log.sink;
   }
   if (sink && *sink) {
@@ -907,12 +900,6 @@ void set_grpc_log_sink(std::function<void(std::string_view line)> sink) {
   log_target& log = process_log();
   std::lock_guard<std::mutex> lock(log.mutex);
   log.sink = std::move(shared);
-}
-
-std::string last_grpc_tls_error() {
-  log_target& log = process_log();
-  std::lock_guard<std::mutex> lock(log.mutex);
-  return log.last_tls_error;
 }
 
 }  // namespace psource

@@ -92,8 +92,4 @@ class grpc_vstream_client final : public vstream_client {
 /// all.
 void set_grpc_log_sink(std::function<void(std::string_view line)> sink);
 
-/// The newest line about TLS that gRPC logged in this process, or empty. For diagnosis: a call's status often
-/// only says that connecting failed.
-std::string last_grpc_tls_error();
-
 }  // namespace psource

@@ -106,8 +106,7 @@ std::unique_ptr<output_file> open_output_file(int fd) { return std::make_unique<
 
 stdout_writer::stdout_writer(std::unique_ptr<output_file> file, std::shared_ptr<output_listener> listener)
     : file_(std::move(file)),
-      listener_(std::move(listener)),
-      last_progress_(std::chrono::steady_clock::now()) {
+      listener_(std::move(listener)) {
   thread_ = std::thread([this] { run(); });
 }
 
@@ -128,9 +127,6 @@ bool stdout_writer::write(output_bytes bytes, std::uint64_t ticket) {
     // A failure is left to the thread, which meets it again.
     const ssize_t n = file_->write_at_once(bytes.view().data(), bytes.size());
     done = n > 0 ? std::min(static_cast<std::size_t>(n), bytes.size()) : 0;
-  }
-  if (queued_ == 0) {
-    last_progress_ = std::chrono::steady_clock::now();
   }
   written_ += done;
   if (done != 0 && done == bytes.size()) {
@@ -153,15 +149,6 @@ std::size_t stdout_writer::queued_bytes() const {
 std::uint64_t stdout_writer::bytes_written() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return written_;
-}
-
-std::chrono::milliseconds stdout_writer::stuck_time() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (queued_ == 0 || failed_) {
-    return std::chrono::milliseconds(0);
-  }
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() -
-                                                               last_progress_);
 }
 
 result<void> stdout_writer::close(std::chrono::milliseconds limit) {
@@ -249,7 +236,6 @@ bool stdout_writer::write_some() {
     std::size_t left = static_cast<std::size_t>(n);
     queued_ -= left;
     written_ += left;
-    last_progress_ = std::chrono::steady_clock::now();
     for (int i = 0; i < count; ++i) {
       const std::size_t rest = queue_.front().bytes.size() - front_written_;
       if (rest > left) {

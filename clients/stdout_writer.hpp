@@ -66,9 +66,6 @@ class stdout_writer final : public output {
 
   /// Bytes written so far. Any thread.
   std::uint64_t bytes_written() const;
-  /// For how long bytes have been waiting without a single one being taken; 0 while nothing waits. Any
-  /// thread.
-  std::chrono::milliseconds stuck_time() const;
 
   /// Writes what is queued, ends the thread and waits for it; buffers that come later are dropped. When
   /// `limit` passes first, the write under way is interrupted, possibly inside a line, and the rest is
@@ -95,7 +92,6 @@ class stdout_writer final : public output {
   std::size_t front_written_ = 0;  // Bytes of queue_.front() that are out already.
   std::size_t queued_ = 0;
   std::uint64_t written_ = 0;
-  std::chrono::steady_clock::time_point last_progress_;
   bool busy_ = false;       // The thread is writing, or has not told yet what it wrote.
   bool closing_ = false;    // No more buffers; end when the queue is empty.
   bool abandoned_ = false;  // End now.

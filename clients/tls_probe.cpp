@@ -411,8 +411,8 @@ constexpr unsigned char alpn_h2[] = {2, 'h', '2'};
 
 }  // namespace
 
-result<tls_session> probe_tls(const std::string& host, std::uint16_t port, const tls_settings& tls,
-                              std::chrono::milliseconds limit) {
+result<void> probe_tls(const std::string& host, std::uint16_t port, const tls_settings& tls,
+                       std::chrono::milliseconds limit) {
   const clock::time_point deadline = clock::now() + limit;
   const endpoint to{host, port};
   if (auto checked = check_tls_material(tls); !checked) {
@@ -468,7 +468,7 @@ result<tls_session> probe_tls(const std::string& host, std::uint16_t port, const
                        "");
     }
     ERR_clear_error();
-    return tls_session{};
+    return {};
   }
   if (step != tls_connection::step::done) {
     const long verdict = SSL_get_verify_result(ssl.get());
@@ -490,7 +490,7 @@ result<tls_session> probe_tls(const std::string& host, std::uint16_t port, const
   if (step != tls_connection::step::done) {
     return handshake_fault(step, to, tls, certificate_requested);
   }
-  return tls_session{SSL_get_version(ssl.get())};
+  return {};
 }
 
 }  // namespace psource

@@ -10,18 +10,12 @@
 
 namespace psource {
 
-/// What a successful probe saw.
-struct tls_session {
-  /// "TLSv1.3"; empty when the settings disable TLS and the server indeed speaks none.
-  std::string protocol;
-};
-
 /// Connects to host:port once and makes the handshake that gRPC would make: same roots, name, client
 /// certificate and protocols. With TLS disabled it looks whether the server speaks TLS all the same.
 /// Blocking, at most `limit` in all; for `check`. Any thread. Errors: host_unreachable (name look-up,
 /// refused, no answer), tls_failed (each with a sentence that says what is wrong and which key to change;
 /// `detail` is OpenSSL's text), config_invalid (PEM texts).
-result<tls_session> probe_tls(const std::string& host, std::uint16_t port, const tls_settings& tls,
-                              std::chrono::milliseconds limit);
+result<void> probe_tls(const std::string& host, std::uint16_t port, const tls_settings& tls,
+                       std::chrono::milliseconds limit);
 
 }  // namespace psource

@@ -16,10 +16,6 @@ struct key_range {
   std::string start;
   std::string end;
 
-  /// Every key of `other` lies in this range.
-  bool covers(const key_range& other) const {
-    return start <= other.start && (end.empty() || (!other.end.empty() && other.end <= end));
-  }
   /// Some key lies in both.
   bool overlaps(const key_range& other) const {
     return (end.empty() || other.start < end) && (other.end.empty() || start < other.end);

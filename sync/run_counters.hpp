@@ -59,7 +59,6 @@ struct run_counters {
   std::atomic<std::uint64_t> bytes{0};
   /// Batches handed over and not written yet.
   std::atomic<std::uint64_t> unwritten{0};
-  std::atomic<std::uint64_t> states{0};
   std::atomic<std::uint64_t> running{0};
   std::atomic<std::uint64_t> waiting{0};
   std::atomic<std::uint64_t> done{0};

@@ -79,18 +79,6 @@ bool completes_copy(const response_bytes& response) {
   return false;
 }
 
-const char* to_string(stream_kind kind) {
-  switch (kind) {
-    case stream_kind::catch_up:
-      return "catch-up";
-    case stream_kind::copy:
-      return "copy";
-    case stream_kind::full_copy:
-      return "full refresh";
-  }
-  return "stream";
-}
-
 void session_spec::stop_by_commit_time(std::int64_t peek_seconds) {
   // By then everything from before the peek has come.
   constexpr std::int64_t grace_seconds = 30;

@@ -36,7 +36,6 @@ enum class stream_kind : std::uint8_t {
   copy,       ///< One incremental table on one shard: copy, with the changes that happen meanwhile.
   full_copy,  ///< One full-refresh table on one shard: copied rows only.
 };
-const char* to_string(stream_kind kind);
 
 /// What was made last of a FIELD event of one table, for all of its shards: the sessions of a table are many, and its shape
 /// is the same nearly everywhere. Thread-safe.

@@ -360,7 +360,9 @@ class config_reader {
 
   void read_behavior() {
     flag("include_metadata", config_.include_metadata);
-    flag("use_gtid_with_table_pks", config_.use_gtid_with_table_pks);
+    // For the sake of old configurations; the program always works that way.
+    bool always = true;
+    flag("use_gtid_with_table_pks", always);
     flag("capture_deletes", config_.capture_deletes);
     number("max_retries", 0, std::numeric_limits<std::int32_t>::max(), config_.max_retries);
     seconds("timeout_seconds", config_.timeout);

@@ -51,8 +51,6 @@ struct source_config {
   /// Failures in a row without progress that a stream survives.
   std::uint32_t max_retries = 3;
   std::chrono::seconds timeout{300};
-  /// Accepted for the sake of old configurations; the program always works that way.
-  bool use_gtid_with_table_pks = true;
   std::size_t max_streams = 64;
   std::size_t max_copies_per_shard = 2;
   std::chrono::seconds checkpoint_interval{30};

@@ -156,15 +156,12 @@ std::string stream_status_line(const stream_id& stream, stream_status status, ep
   return out + R"(,"status":")" + name_of_status(status) + "\"}}}\n";
 }
 
-std::string estimate_line(const stream_id& stream, std::optional<std::uint64_t> rows,
-                          std::optional<std::uint64_t> bytes, epoch_milliseconds emitted_at) {
+std::string estimate_line(const stream_id& stream, std::uint64_t rows, epoch_milliseconds emitted_at) {
   std::string out = trace_start("ESTIMATE", emitted_at) + R"(,"estimate":{"type":"STREAM","name":)";
   append_json_string(out, stream.table.str());
   out += R"(,"namespace":)";
   append_json_string(out, stream.keyspace.str());
-  if (rows) out += R"(,"row_estimate":)" + std::to_string(*rows);
-  if (bytes) out += R"(,"byte_estimate":)" + std::to_string(*bytes);
-  return out + "}}}\n";
+  return out + R"(,"row_estimate":)" + std::to_string(rows) + "}}}\n";
 }
 
 }  // namespace psource

@@ -52,8 +52,7 @@ std::string state_line(const stream_id& stream, std::string_view state_json, std
 /// internal_message.
 std::string trace_error_line(const failure& what, epoch_milliseconds emitted_at, const redactor& hide);
 std::string stream_status_line(const stream_id& stream, stream_status status, epoch_milliseconds emitted_at);
-/// A STREAM estimate; what is not known is left out.
-std::string estimate_line(const stream_id& stream, std::optional<std::uint64_t> rows,
-                          std::optional<std::uint64_t> bytes, epoch_milliseconds emitted_at);
+/// A STREAM estimate.
+std::string estimate_line(const stream_id& stream, std::uint64_t rows, epoch_milliseconds emitted_at);
 
 }  // namespace psource

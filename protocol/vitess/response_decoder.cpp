@@ -61,9 +61,6 @@ bool read_event(std::string_view bytes, raw_event& event, const char*& rows_at) 
       case key(7, bytes_type):
         good = read_once(at, end, event.vgtid);
         break;
-      case key(20, varint_type):
-        good = read_number(at, end, event.current_time);
-        break;
       case key(22, bytes_type):
         good = wire::read_bytes(at, end, event.keyspace);
         break;

@@ -3,7 +3,7 @@
 // The hot path of a copy: nothing is copied or allocated here, but for events that lie across two pieces of a response.
 // Grammar of the bytes (proto3, vitess proto/binlogdata.proto):
 //   response   := (tag 1, len, event)*
-//   event      := type=1 | timestamp=2 | statement=4 | row_event=5 | field_event=6 | vgtid=7 | current_time=20
+//   event      := type=1 | timestamp=2 | statement=4 | row_event=5 | field_event=6 | vgtid=7
 //               | keyspace=22 | shard=23 | event_gtid=28 | anything else (skipped)
 //   row_event  := table_name=1 | row_changes=2* | keyspace=3 | shard=4 | …
 //   row_change := before=1 | after=2 | data_columns=3 | json_partial_values=4
@@ -53,8 +53,6 @@ struct raw_event {
   event_type type = event_type::unknown;
   /// Seconds since 1970: the commit's time in the binlog phase, 0 in a copy.
   std::int64_t timestamp = 0;
-  /// Nanoseconds since 1970 on vtgate, in heartbeats.
-  std::int64_t current_time = 0;
   std::string_view statement;
   std::string_view row_event;
   std::string_view field_event;

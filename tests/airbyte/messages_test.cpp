@@ -54,7 +54,7 @@ TEST_CASE("every message has exactly the form of the protocol") {
       "{\"type\":\"TRACE\",\"trace\":{\"type\":\"STREAM_STATUS\",\"emitted_at\":1767225600123,\"stream_"
       "status\":"
       "{\"stream_descriptor\":{\"name\":\"orders\",\"namespace\":\"customer\"},\"status\":\"STARTED\"}}}\n");
-  CHECK(estimate_line(orders, 5, std::nullopt, now) ==
+  CHECK(estimate_line(orders, 5, now) ==
         "{\"type\":\"TRACE\",\"trace\":{\"type\":\"ESTIMATE\",\"emitted_at\":1767225600123,\"estimate\":{"
         "\"type\":"
         "\"STREAM\",\"name\":\"orders\",\"namespace\":\"customer\",\"row_estimate\":5}}}\n");

@@ -210,7 +210,6 @@ TEST_CASE("buffers come out of a pipe in order, and each ticket is told once, wh
     CHECK(released.expired());
     CHECK(writer.queued_bytes() == 0);
     CHECK(writer.bytes_written() == expected.size());
-    CHECK(writer.stuck_time() == 0ms);
     writer.write(bytes_of("late"), 501);
   }
   pipe.close_writing();
@@ -384,29 +383,6 @@ TEST_CASE("many buffers go out with one call, 16 at most") {
   CHECK(log->calls == 4);  // 1, 16, 16, 8
   CHECK(log->most_parts == 16);
   CHECK(writer.close(patience).has_value());
-}
-
-TEST_CASE("stuck_time() grows while nothing is taken, and is 0 without work") {
-  auto log = std::make_shared<file_log>();
-  log->gate_open = false;
-  auto listener = std::make_shared<recording_listener>();
-  stdout_writer writer(std::make_unique<scripted_file>(
-                           log, [](int, std::size_t offered) { return static_cast<ssize_t>(offered); }),
-                       listener);
-  CHECK(writer.stuck_time() == 0ms);
-  writer.write(bytes_of("0"), 0);
-  const auto until = std::chrono::steady_clock::now() + patience;
-  while (writer.stuck_time() < 5ms && std::chrono::steady_clock::now() < until) {
-    std::this_thread::yield();
-  }
-  CHECK(writer.stuck_time() >= 5ms);
-  {
-    std::lock_guard<std::mutex> lock(log->mutex);
-    log->gate_open = true;
-    log->changed.notify_all();
-  }
-  REQUIRE(listener->wait_written(1));
-  CHECK(writer.stuck_time() == 0ms);
 }
 
 TEST_CASE("after a failure nothing more is written") {
