@@ -335,8 +335,20 @@ std::vector<shard*> keyspace::serving_shards() const {
   return out;
 }
 
+std::vector<shard*> keyspace::readable_shards() const {
+  std::shared_lock lock(topology_);
+  std::vector<shard*> out;
+  for (const auto& s : shards_)
+    if (find_held(s->name()) == s.get()) out.push_back(s.get());
+  return out;
+}
+
 shard* keyspace::find_shard(const std::string& name) const {
   std::shared_lock lock(topology_);
+  return find_held(name);
+}
+
+shard* keyspace::find_held(const std::string& name) const {
   shard* found = nullptr;
   for (const auto& s : shards_) {
     if (s->name() != name || s->gone) continue;
@@ -462,7 +474,7 @@ result<std::size_t> keyspace::plan_ddl(std::size_t t, const ddl_change& change) 
   return target.ddls.size();
 }
 
-void keyspace::alter(std::size_t t, std::size_t number, const std::string& only_shard,
+bool keyspace::alter(std::size_t t, std::size_t number, const std::string& only_shard,
                      std::int64_t time_ns) {
   std::vector<shard*> altered;
   {
@@ -473,6 +485,7 @@ void keyspace::alter(std::size_t t, std::size_t number, const std::string& only_
         altered.push_back(s.get());
   }
   for (shard* s : altered) s->notify();
+  return !altered.empty();
 }
 
 const table_schema& keyspace::schema_now(std::size_t t) const {

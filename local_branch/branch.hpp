@@ -228,7 +228,7 @@ class shard {
   std::atomic<bool> gone{false};
   /// Recordings: what was executed before the first transaction.
   std::string initial_position;
-  /// What comes after its last transaction, if it was resharded. Set before that transaction can be seen.
+  /// What comes after its journal, if it was resharded. Set before that transaction can be seen.
   std::atomic<const handover*> handed_over{nullptr};
 
  private:
@@ -321,6 +321,8 @@ class keyspace {
   const std::vector<std::unique_ptr<shard>>& shards() const { return shards_; }
   /// Those that serve now. Thread-safe.
   std::vector<shard*> serving_shards() const;
+  /// Those that streams can begin on: also replaced ones that are kept. Thread-safe.
+  std::vector<shard*> readable_shards() const;
   const std::vector<table>& tables() const { return tables_; }
   /// The shard of that name that serves, else the one that did so last; nullptr when nobody knows it.
   shard* find_shard(const std::string& name) const;
@@ -340,8 +342,8 @@ class keyspace {
   /// Before the branch is served only. Errors: config_invalid (also for a recording).
   result<std::size_t> plan_ddl(std::size_t t, const ddl_change& change);
   /// Carries out a planned DDL, and what is left of the ones before it, on the serving shards, or on the one of
-  /// that name; not where it has happened already. Thread-safe.
-  void alter(std::size_t t, std::size_t number, const std::string& only_shard, std::int64_t time_ns);
+  /// that name; not where it has happened already. False when there was none to alter. Thread-safe.
+  bool alter(std::size_t t, std::size_t number, const std::string& only_shard, std::int64_t time_ns);
   /// What the table looks like now, to who asks the whole keyspace: as on its first serving shard.
   /// Thread-safe.
   const table_schema& schema_now(std::size_t t) const;
@@ -357,6 +359,8 @@ class keyspace {
 
  private:
   void add_shards(const std::vector<std::string>& names);
+  /// find_shard() for who holds topology_.
+  shard* find_held(const std::string& name) const;
 
   const std::string name_;
   const std::uint64_t seed_;

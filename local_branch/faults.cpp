@@ -301,7 +301,23 @@ result<std::unique_ptr<fault_injector>> fault_injector::make(branch& target, std
     made.what = std::move(what);
     out->entries_.push_back(std::move(made));
   }
+  // Shards that a reshard brings may be named in the lines before it, too.
+  for (const auto& e : out->entries_)
+    if (!out->has_shard_of(e.what))
+      return fail(error_code::config_invalid, "line " + std::to_string(e.what.line) + ": there is no shard" +
+                                                  (e.what.shard.empty() ? "" : " " + e.what.shard) +
+                                                  " that a " + to_string(e.what.kind) + " can happen to.");
   return out;
+}
+
+bool fault_injector::has_shard_of(const fault& what) const {
+  if (what.kind != fault_kind::purge && what.kind != fault_kind::failover && what.kind != fault_kind::ddl) return true;
+  for (const auto& [name, ks] : target_.keyspaces()) {
+    if (ks->recorded() || (!what.keyspace.empty() && what.keyspace != name)) continue;
+    for (const auto& s : ks->shards())
+      if (what.shard.empty() || what.shard == s->name()) return true;
+  }
+  return false;
 }
 
 fault_injector::~fault_injector() { stop(); }
@@ -399,29 +415,39 @@ std::optional<fault> fault_injector::next(const call_view& call, std::vector<boo
 }
 
 void fault_injector::carry_out(const entry& e) {
+  const auto& tell = happens(e) ? hooks_.told : hooks_.missed;
+  if (tell) tell(e.what);
+}
+
+bool fault_injector::happens(const entry& e) {
   const auto& what = e.what;
   const auto duration = what.duration.value_or(std::chrono::milliseconds(0));
   if (what.kind == fault_kind::restart) {
     if (hooks_.restart) hooks_.restart(duration);
-  } else if (what.kind == fault_kind::reshard) {
-    e.plan->participants.front()->owner().reshard(*e.plan);
-  } else if (what.kind == fault_kind::ddl) {
+    return true;
+  }
+  if (what.kind == fault_kind::reshard) return e.plan->participants.front()->owner().reshard(*e.plan);
+  bool done = false;
+  if (what.kind == fault_kind::ddl) {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     const auto time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
-    for (const auto& planned : e.ddls) planned.ks->alter(planned.table, planned.number, what.shard, time_ns);
-  } else {
-    for (const auto& [name, ks] : target_.keyspaces()) {
-      if (ks->recorded() || (!what.keyspace.empty() && what.keyspace != name)) continue;
-      for (shard* s : ks->serving_shards()) {
-        if (!what.shard.empty() && what.shard != s->name()) continue;
-        if (what.kind == fault_kind::purge)
-          s->purge(what.keep, duration);
-        else
-          s->fail_over();
-      }
+    for (const auto& planned : e.ddls)
+      done = planned.ks->alter(planned.table, planned.number, what.shard, time_ns) || done;
+    return done;
+  }
+  for (const auto& [name, ks] : target_.keyspaces()) {
+    if (ks->recorded() || (!what.keyspace.empty() && what.keyspace != name)) continue;
+    // An old shard has its log for as long as it is kept, and streams still read it.
+    for (shard* s : ks->readable_shards()) {
+      if (!what.shard.empty() && what.shard != s->name()) continue;
+      done = true;
+      if (what.kind == fault_kind::purge)
+        s->purge(what.keep, duration);
+      else
+        s->fail_over();
     }
   }
-  if (hooks_.told) hooks_.told(what);
+  return done;
 }
 
 void fault_injector::wake_calls() {

@@ -113,6 +113,8 @@ class fault_injector {
   struct hooks {
     /// A fault has begun.
     std::function<void(const fault&)> told;
+    /// The time of a fault of the branch has come, and there was nothing that it could happen to.
+    std::function<void(const fault&)> missed;
     /// A signal has come for a fault; from now on it can begin.
     std::function<void(const fault&)> signalled;
     /// Ends every call and connection, waits, and listens again. On the injector's own thread.
@@ -120,7 +122,7 @@ class fault_injector {
   };
 
   /// Plans the reshards and the DDLs, so before the branch is served. Errors: config_invalid, naming the
-  /// line.
+  /// line, also for what can never happen.
   static result<std::unique_ptr<fault_injector>> make(branch& target, std::vector<fault> faults, hooks told);
   ~fault_injector();
 
@@ -159,8 +161,12 @@ class fault_injector {
   bool due(const entry& e, clock::time_point now) const;
   /// Counts one time.
   static void begin_again(entry& e);
-  /// Without the lock.
+  /// Does what a fault of the branch says, and tells. Without the lock.
   void carry_out(const entry& e);
+  /// False when there is nothing that it could happen to.
+  bool happens(const entry& e);
+  /// The shard will be there, and is one that the fault can happen to.
+  bool has_shard_of(const fault& what) const;
   void wake_calls();
 
   branch& target_;

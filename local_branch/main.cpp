@@ -161,6 +161,7 @@ int serve(const program_options& options) {
                 << std::endl;
     };
     hooks.told = [tell](const fault& what) { tell("fault", what); };
+    hooks.missed = [tell](const fault& what) { tell("missed", what); };
     hooks.signalled = [tell](const fault& what) { tell("signal", what); };
     hooks.restart = [&](std::chrono::milliseconds down) {
       listening->close();

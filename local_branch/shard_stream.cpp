@@ -96,8 +96,7 @@ stream_status shard_stream::prepare() {
     }
     next_ = *at;
     positioned_ = true;
-    past_handover_ = shard_.handed_over != nullptr && next_ == shard_.log_size() && next_ > 0 &&
-                     is_journal(shard_.at(next_ - 1));
+    past_handover_ = is_past_journal(next_);
     if (!keyspace_.recorded() && !(shard_.executed(next_) == *have)) start_ = *have;
   }
   if (!request_.gtid().empty() && unfinished_.empty()) {
@@ -142,6 +141,14 @@ stream_status shard_stream::prepare() {
     begin_next_table();
   }
   return {};
+}
+
+bool shard_stream::is_past_journal(std::size_t count) const {
+  if (shard_.handed_over == nullptr) return false;
+  // From the end, where it is: only failovers of the old shard write something behind it.
+  for (std::size_t at = shard_.log_size(); at > 0; --at)
+    if (is_journal(shard_.at(at - 1))) return at <= count;
+  return false;
 }
 
 std::optional<row_values> shard_stream::key_of(const unfinished& entry) const {
@@ -368,6 +375,7 @@ void shard_stream::send_generated(byte_buffer& out, const transaction& t) {
   if (change_ < t.changes.size()) return;
   change_ = 0;
   ++next_;
+  at_journal_ = t.journal != nullptr && !past_handover_;
   set_position();
   session_.append_vgtid(out, *this);
   append_event(out, binlogdata::COMMIT, time_ns, 0, {}, meta.view());

@@ -63,6 +63,8 @@ class shard_stream {
     std::string lastpk;
   };
 
+  /// The journal of its shard's reshard is among the first `count` transactions. Behind the shard's mutex.
+  bool is_past_journal(std::size_t count) const;
   std::optional<row_values> key_of(const unfinished& entry) const;
   std::string wire_name(const std::string& table) const;
   void rebuild_entry();

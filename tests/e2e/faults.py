@@ -43,7 +43,9 @@ class FaultTest(BranchTest):
         while True:
             line = branch.line()
             self.assertTrue(line, f"local-branch ended without {word} {kind}")
-            if json.loads(line).get(word) == kind:
+            told = json.loads(line)
+            self.assertNotIn("missed", told, "there was nothing that it could happen to")
+            if told.get(word) == kind:
                 return
 
     def happened(self, branch):

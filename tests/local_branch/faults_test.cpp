@@ -548,6 +548,112 @@ TEST_CASE("purged binary logs bring heartbeats, then CANCELED; the MySQL port te
   CHECK(told.rows[0][1] == s.sources()[0] + ":1-3");
 }
 
+TEST_CASE("an old shard that is kept is purged and fails over like any other") {
+  branch b(4);
+  keyspace& ks = *b.add("k", 2);
+  ks.add_sbtest_tables(1, 100);
+  const auto faults = inject(
+      b,
+      "{\"do\":\"reshard\",\"from\":[\"-80\"],\"to\":[\"-40\",\"40-80\"],\"rows\":1}\n"
+      "{\"do\":\"failover\",\"shard\":\"-80\",\"rows\":2}\n"
+      "{\"do\":\"purge\",\"shard\":\"-80\",\"search_ms\":5000,\"rows\":3}");
+  const shard& old = *ks.find_shard("-80");
+  const auto at = [](const std::string& gtid) {
+    auto request = copy_request("k", {}, {"sbtest1"});
+    add_shard(request, "k", "-80", gtid);
+    return request;
+  };
+  std::vector<bool> had;
+  const auto saved = at(old.position(old.log_size()));
+  faults->next(view_of("-80", 1), had);
+  REQUIRE_FALSE(old.serving);
+  CHECK(old.sources().size() == 1);
+
+  // What another server writes stands behind the journal, where no stream comes that has met it.
+  faults->next(view_of("-80", 2), had);
+  CHECK(old.sources().size() == 2);
+  for (const bool journals : {false, true}) {
+    auto request = saved;
+    request.mutable_flags()->set_include_reshard_journal_events(journals);
+    driver follows(b, request);
+    const auto sent = follows.take();
+    folder there;
+    there.take(sent);
+    CHECK(shard_list(there.vgtid) == "-40 40-80");
+    const auto lines = grammar::reduce(sent);
+    CHECK(std::count(lines.begin(), lines.end(), "BEGIN JOURNAL VGTID COMMIT") == (journals ? 1 : 0));
+    CHECK(lines.size() == (journals ? 5 : 4));
+  }
+  driver current(b, at("current"));
+  folder behind;
+  behind.take(current.take());
+  CHECK(shard_list(behind.vgtid) == "-80");
+  for (const std::size_t count : {old.log_size() - 1, old.log_size()}) {
+    driver stays(b, at(old.position(count)));
+    folder there;
+    there.take(stays.take());
+    CHECK((there.vgtid.shard_gtids().empty() || shard_list(there.vgtid) == "-80"));
+  }
+
+  faults->next(view_of("-80", 3), had);
+  driver lost(b, saved);
+  lost.waited = std::chrono::seconds(4);
+  CHECK(lost.take().empty());
+  CHECK(lost.last_step == vstream_session::step::idle);
+  lost.waited = std::chrono::seconds(5);
+  CHECK(lost.take().empty());
+  CHECK(lost.last_step == vstream_session::step::ended);
+  CHECK(lost.session().status().code == 1);
+  CHECK(lost.session().status().message.find("failed to find a PRIMARY tablet for VStream in k/-80") !=
+        std::string::npos);
+}
+
+TEST_CASE("a fault of the branch that finds nothing to happen to is told as missed, or refused when it never can") {
+  const auto told_of = [](const std::string& text, std::vector<std::uint64_t> rows) {
+    branch b(4);
+    b.add("k", 2)->add_sbtest_tables(1, 100);
+    std::string told;
+    fault_injector::hooks hooks;
+    hooks.told = [&](const fault& what) { told += (told.empty() ? "" : ", ") + std::string(to_string(what.kind)); };
+    hooks.missed = [&](const fault& what) {
+      told += (told.empty() ? "no " : ", no ") + std::string(to_string(what.kind));
+    };
+    const auto faults = inject(b, text, std::move(hooks));
+    std::vector<bool> had;
+    for (const auto count : rows) faults->next(view_of("-80", count), had);
+    return told;
+  };
+  const std::string split = "{\"do\":\"reshard\",\"from\":[\"-80\"],\"to\":[\"-40\",\"40-80\"],\"rows\":3";
+  const std::string removed = split + ",\"keep_old\":false}\n";
+  CHECK(told_of(split + "}\n{\"do\":\"purge\",\"shard\":\"-80\",\"rows\":4}", {3, 4}) == "reshard, purge");
+  for (const std::string kind : {"purge", "failover"})
+    CHECK(told_of(removed + "{\"do\":\"" + kind + "\",\"shard\":\"-80\",\"rows\":4}", {3, 4}) ==
+          "reshard, no " + kind);
+  CHECK(told_of(removed + "{\"do\":\"ddl\",\"table\":\"sbtest1\",\"drop\":\"k\",\"shard\":\"-80\",\"rows\":4}",
+                {3, 4}) == "reshard, no ddl");
+  // The second one begins with what the first one leaves, and comes before it.
+  CHECK(told_of("{\"do\":\"reshard\",\"from\":[\"80-\"],\"to\":[\"80-c0\",\"c0-\"],\"phase\":\"peek\"}\n"
+                "{\"do\":\"reshard\",\"from\":[\"-80\",\"80-c0\"],\"to\":[\"-c0\"],\"rows\":4}",
+                {4}) == "no reshard");
+
+  const auto refused = [](const std::string& line) {
+    branch b(1);
+    b.add("k", 2)->add_sbtest_tables(1, 10);
+    b.add("recorded", std::vector<std::string>{"-"});
+    auto made = fault_injector::make(b, parse_faults(line).faults, {});
+    return made ? std::string() : made.error().message;
+  };
+  CHECK(refused("{\"do\":\"purge\",\"shard\":\"-40\"}") == "line 1: there is no shard -40 that a purge can happen to.");
+  CHECK(refused("{\"do\":\"failover\",\"shard\":\"80\"}") ==
+        "line 1: there is no shard 80 that a failover can happen to.");
+  CHECK(refused("{\"do\":\"ddl\",\"table\":\"sbtest1\",\"drop\":\"k\",\"shard\":\"-40\"}") ==
+        "line 1: there is no shard -40 that a ddl can happen to.");
+  CHECK(refused("\n{\"do\":\"purge\",\"keyspace\":\"recorded\"}") ==
+        "line 2: there is no shard that a purge can happen to.");
+  CHECK(refused("{\"do\":\"purge\",\"shard\":\"-40\",\"on_signal\":true}\n"
+                "{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":[\"-80\"],\"to\":[\"-40\",\"40-80\"]}") == "");
+}
+
 // -- DDL
 // -----------------------------------------------------------------------------------------------------------
 
