@@ -83,8 +83,7 @@ struct vstream_session::table_filter {
 vstream_session::vstream_session(const branch& source, const vtgate::VStreamRequest& request,
                                  stream_options options, clock::time_point now)
     : options_(std::move(options)),
-      filter_(std::make_unique<table_filter>()),
-      search_end_(now + options_.tablet_search) {
+      filter_(std::make_unique<table_filter>()) {
   const auto status = start(source, request, now);
   if (status.code != code_ok) fail_with(status);
 }
@@ -200,19 +199,22 @@ stream_status vstream_session::start(const branch& source, const vtgate::VStream
     if (const auto status = stream->prepare(); status.code != code_ok) return refuse(status);
     shards_.push_back(std::move(stream));
   }
-  const auto lost =
-      std::find_if(shards_.begin(), shards_.end(), [](const auto& s) { return s->searching(); });
-  if (lost != shards_.end()) {
-    // Not an end yet: vtgate looks for a better tablet first. What it will say then:
-    const auto& entry = (*lost)->request();
-    const auto search = (*lost)->source().search();
-    if (search.count() > 0) search_end_ = now + search;
-    status_ = {code_cancelled, "error starting stream from shard GTID " + compact_text(entry) +
-                                   ": failed to find a " + tablet_type_text(tablet_type_) +
-                                   " tablet for VStream in " + entry.keyspace() + "/" + entry.shard() +
-                                   " within the zone1 cell(s): context has expired"};
-  }
+  for (const auto& stream : shards_)
+    if (stream->searching()) search_for(*stream, now);
   return {};
+}
+
+void vstream_session::search_for(const shard_stream& lost, clock::time_point now) {
+  const auto own = lost.source().search();
+  const auto end = now + (own.count() > 0 ? own : options_.tablet_search);
+  if (status_.code != code_ok && search_end_ <= end) return;
+  search_end_ = end;
+  // Not an end yet: vtgate looks for a better tablet first. What it will say then:
+  const auto& entry = lost.request();
+  status_ = {code_cancelled, "error starting stream from shard GTID " + compact_text(entry) +
+                                 ": failed to find a " + tablet_type_text(tablet_type_) +
+                                 " tablet for VStream in " + entry.keyspace() + "/" + entry.shard() +
+                                 " within the zone1 cell(s): context has expired"};
 }
 
 stream_status vstream_session::tablet_error(const shard& source, const binlogdata::ShardGtid& entry,
@@ -267,7 +269,7 @@ void vstream_session::append_vgtid(byte_buffer& out, const shard_stream& by) con
   out.append(by.tail());
 }
 
-bool vstream_session::hand_over() {
+bool vstream_session::hand_over(clock::time_point now) {
   // With stop_on_reshard a Vitess of today neither ends the stream nor goes on.
   if (stop_on_reshard_) return false;
   for (const auto& ending : shards_) {
@@ -314,6 +316,7 @@ bool vstream_session::hand_over() {
     }
     if (!all_at_end) continue;
     std::vector<std::unique_ptr<shard_stream>> next;
+    stream_status refused;
     for (auto& stream : shards_)
       if (std::count(plan->participants.begin(), plan->participants.end(), &stream->source()) == 0)
         next.push_back(std::move(stream));
@@ -326,12 +329,18 @@ bool vstream_session::hand_over() {
         entry.set_gtid(successor->begin_position());
       }
       auto stream = std::make_unique<shard_stream>(*this, *successor, entry);
-      stream->prepare();
+      // One that was replaced and removed since has no tablet either.
+      if (successor->gone)
+        stream->search();
+      else if (const auto status = stream->prepare(); status.code != code_ok)
+        refused = tablet_error(*successor, entry, status);
+      if (stream->searching()) search_for(*stream, now);
       successor->subscribe(listener_);
       next.push_back(std::move(stream));
     }
     shards_ = std::move(next);
     turn_ = 0;
+    if (refused.code != code_ok) fail_with(std::move(refused));
     return true;
   }
   return false;
@@ -348,7 +357,7 @@ vstream_session::step vstream_session::produce(byte_buffer& out, clock::time_poi
     if (sent && !out.empty()) return step::response;
     if (ended_) return step::ended;
   }
-  if (hand_over()) return produce(out, now);
+  if (hand_over(now)) return produce(out, now);
   if (ended_) return step::ended;
   if (status_.code != code_ok && now >= search_end_) {
     ended_ = true;

@@ -84,7 +84,9 @@ class vstream_session {
 
   stream_status start(const branch& source, const vtgate::VStreamRequest& request, clock::time_point now);
   /// Replaces shards that were resharded and are read to their end; true when something changed.
-  bool hand_over();
+  bool hand_over(clock::time_point now);
+  /// vtgate begins to look for a tablet that can serve the stream; the call ends when the first such search does.
+  void search_for(const shard_stream& lost, clock::time_point now);
   void fail_with(stream_status status);
   /// What vtgate makes of an error of the tablet that serves the shard.
   stream_status tablet_error(const shard& source, const binlogdata::ShardGtid& entry, const stream_status& why) const;

@@ -340,12 +340,11 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   }
 
   void wake_at(clock::time_point when) {
-    if (timer_armed_.exchange(true)) return;
+    // Who comes too early finds nothing to do; a later one is asked for then.
+    if (timer_ <= when && timer_ > clock::now()) return;
+    timer_ = when;
     workers_.post_at(when, [weak = weak_from_this()] {
-      if (const auto held = weak.lock()) {
-        held->timer_armed_.store(false);
-        held->wake();
-      }
+      if (const auto held = weak.lock()) held->wake();
     });
   }
 
@@ -399,12 +398,13 @@ class call final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::optional<grpc::Status> end_;
   clock::time_point held_until_ = clock::time_point::min();
   clock::time_point hold_timer_ = clock::time_point::min();
+  /// When the call is woken next, if that is still to come.
+  clock::time_point timer_ = clock::time_point::min();
   std::chrono::milliseconds pace_{0};
   std::size_t piece_ = 1;
   bool trickling_ = false;
   bool beats_while_held_ = false;
   std::atomic<bool> cancelled_{false};
-  std::atomic<bool> timer_armed_{false};
   std::mutex mutex_;
   /// A response is being made or sent.
   bool busy_ = true;

@@ -98,6 +98,57 @@ class BetweenSyncs(ReshardTest):
         self.assert_truth_but_for_deletes([first, failed, *transcripts], branch)
 
 
+class PurgedLogs(ReshardTest):
+    """Binary logs that go while the way from the saved positions leads through a reshard: what nobody can read any more is told,
+    and copied again where that is configured."""
+
+    def purged(self, shard, **keys):
+        """A branch that was read, then written to, split, written to again and purged; the catalog and the first read."""
+        purge = {"do": "purge", "shard": shard, "on_signal": True, **keys}
+        branch = self.busy([{**SPLIT, "on_signal": True}, purge])
+        configured = configure(self.connector(branch.config()).catalog)
+        first = self.connector(branch.config()).read(configured)
+        branch.burst()
+        self.set_off(branch, "reshard")
+        branch.burst()
+        self.set_off(branch, "purge")
+        return branch, configured, first
+
+    def heal(self, branch, configured, transcripts, **config):
+        """Reads with "Re-sync data" from what the reads so far have saved, to the truth."""
+        healing = self.connector(branch.config(invalid_cdc_cursor_position_behavior="Re-sync data", **config))
+        state = None
+        for transcript in transcripts:
+            state = transcript.state_file(state or ())
+        again = healing.read(configured, state)
+        self.assertTrue([log for log in again.logs if "is copied again; rows deleted meanwhile stay" in log], again.explain())
+        transcripts = [*transcripts, again]
+        self.read_until_quiet(healing, configured, again.state_file(state), transcripts)
+        self.assert_shards(transcripts[-1], AFTER_SPLIT)
+        self.assert_truth_but_for_deletes(transcripts, branch)
+
+    def lost_new_shard(self, word, **keys):
+        """The old shard brings the stream to a new one whose binary logs are gone. That attempt knows only that nothing comes;
+        the one after it begins there, and finds out why."""
+        config = {"timeout_seconds": keys.pop("timeout_seconds", 60)}
+        branch, configured, first = self.purged("-40", **keys)
+        connector = self.connector(branch.config(max_retries=1, **config))
+        failed, seconds = self.failed_read(connector, configured, first.state_file())
+        self.assertLess(seconds, 50)
+        self.assertEqual(1, len([log for log in failed.logs if word in log and "Trying again" in log]), failed.explain())
+        self.assertEqual("config_error", failed.errors[0]["failure_type"])
+        self.assertIn("The binary logs that the saved position of commerce/-40 needs were purged.", failed.errors[0]["message"])
+        self.assertIn(REFRESH, failed.errors[0]["message"])
+        self.assert_shards(failed, AFTER_SPLIT)
+        self.heal(branch, configured, [first, failed], **config)
+
+    def test_a_new_shard_that_was_purged_and_vtgate_that_gives_up(self):
+        self.lost_new_shard("No primary tablet of commerce/-40 could serve the stream", search_ms=15_000)
+
+    def test_a_new_shard_that_was_purged_and_a_stream_that_stands_still(self):
+        self.lost_new_shard("brought nothing new for 2 s", timeout_seconds=2)
+
+
 class DuringSyncs(ReshardTest):
     def test_a_split_while_a_copy_runs(self):
         self.resharded([{**SPLIT, "phase": "copy", "rows": 1500}], AFTER_SPLIT, copies=2)

@@ -654,6 +654,58 @@ TEST_CASE("a fault of the branch that finds nothing to happen to is told as miss
                 "{\"do\":\"reshard\",\"keyspace\":\"k\",\"from\":[\"-80\"],\"to\":[\"-40\",\"40-80\"]}") == "");
 }
 
+TEST_CASE("a call that comes to a shard whose binary logs are gone ends as one that begins there") {
+  branch b(4);
+  keyspace& ks = *b.add("k", 2);
+  ks.add_sbtest_tables(1, 100);
+  const auto* split = plan(ks, {"-80"}, {"-40", "40-80"});
+  const auto* again = plan(ks, {"40-80"}, {"40-60", "60-80"}, false);
+  auto request = copy_request("k", {}, {"sbtest1"});
+  for (const auto& s : ks.serving_shards()) add_shard(request, "k", s->name(), s->position(s->log_size()));
+  driver open(b, request);
+  CHECK(open.take().empty());
+  ks.reshard(*split);
+  std::string missing;
+  std::chrono::seconds limit{90};
+  SUBCASE("purged, as long as vtgate searches") {
+    missing = "-40";
+    ks.find_shard("-40")->purge(0, std::chrono::milliseconds(0));
+  }
+  SUBCASE("purged, and both are looked for: the first search that ends counts") {
+    missing = "40-80";
+    limit = std::chrono::seconds(5);
+    ks.find_shard("-40")->purge(0, std::chrono::seconds(7));
+    ks.find_shard("40-80")->purge(0, std::chrono::seconds(5));
+  }
+  SUBCASE("replaced and removed meanwhile") {
+    missing = "40-80";
+    ks.reshard(*again);
+  }
+  if (missing.empty()) return;
+  // It comes over an hour after it began: the search begins then.
+  const std::chrono::seconds hour(3600);
+  open.waited = hour;
+  folder have;
+  have.take(open.take());
+  CHECK(open.last_step == vstream_session::step::idle);
+  REQUIRE(open.session().deadline());
+  open.waited = hour + limit - std::chrono::seconds(1);
+  // What the other shards write still comes.
+  ks.find_shard("80-")->write(1, [&](shard::writer& w) { w.update(0, ks.find_shard("80-")->next_id(0)); });
+  have.take(open.take());
+  CHECK(have.changes == 1);
+  CHECK(shard_list(have.vgtid) == "80- -40 40-80");
+  CHECK(open.last_step == vstream_session::step::idle);
+  open.waited = hour + limit;
+  CHECK(open.take().empty());
+  CHECK(open.last_step == vstream_session::step::ended);
+  CHECK(open.session().status().code == 1);
+  const auto& told = open.session().status().message;
+  CHECK(told.find("error starting stream from shard GTID keyspace:\"k\" shard:\"" + missing +
+                  "\" gtid:\"MySQL56/") == 0);
+  CHECK(told.find("failed to find a PRIMARY tablet for VStream in k/" + missing) != std::string::npos);
+}
+
 // -- DDL
 // -----------------------------------------------------------------------------------------------------------
 

@@ -180,6 +180,41 @@ TEST_CASE("a search for a tablet ends with CANCELED after heartbeats") {
         std::string::npos);
 }
 
+TEST_CASE("a search that begins in the middle of a call does not wait for the next heartbeat") {
+  /// Forgets a new shard's binary logs as soon as it is there.
+  struct purger final : commit_listener {
+    void on_commit() override { target->purge(0, std::chrono::milliseconds(1)); }
+    shard* target = nullptr;
+  };
+  // A call that is still busy when its shard is replaced can come over before the logs are gone: then once more.
+  for (bool in_time = false; !in_time;) {
+    branch b(1);
+    keyspace& ks = *b.add("k", 2);
+    ks.add_sbtest_tables(1, 10);
+    const auto split = ks.plan_reshard({"-80"}, {"-40", "40-80"}, true);
+    REQUIRE(split);
+    shard& old = *ks.find_shard("-80");
+    const auto purges = std::make_shared<purger>();
+    purges->target = (*split)->successors[0];
+    old.subscribe(purges);
+    const auto server = serve(b);
+    const auto stub = connect(*server);
+    auto request = copy_request("k", {}, {"sbtest1"});
+    add_shard(request, "k", "-80", "current");
+    request.mutable_flags()->set_heartbeat_interval(3600);
+    reading call(*stub, request);
+    vtgate::VStreamResponse response;
+    REQUIRE(call.reader->Read(&response));
+    REQUIRE(ks.reshard(**split));
+    in_time = true;
+    while (in_time && call.reader->Read(&response)) in_time = response.events(0).shard() != "-40";
+    if (!in_time) continue;
+    const auto status = call.reader->Finish();
+    CHECK(status.error_code() == grpc::StatusCode::CANCELLED);
+    CHECK(status.error_message().find("failed to find a PRIMARY tablet for VStream in k/-40") != std::string::npos);
+  }
+}
+
 TEST_CASE("with a user name, calls must log in, in either form") {
   branch b(1);
   b.add("k", std::size_t{1})->add_sbtest_tables(1, 1);
