@@ -56,6 +56,10 @@ bool may_refuse_the_position(const stream_end& end) {
   return found_no_tablet(end.message) || has_not_executed_the_position(end.message);
 }
 
+bool may_refuse_the_position(const failure& why) {
+  return found_no_tablet(why.detail) || has_not_executed_the_position(why.detail);
+}
+
 failure classify_stream_end(const stream_end& end, const stream_place& place) {
   const std::string& text = end.message;
   const std::string where = place.shard.to_string();

@@ -25,6 +25,8 @@ struct stream_place {
 /// The server found no tablet for the stream, or one that has not executed its position: also what it says where the binary logs that
 /// the position needs are gone.
 bool may_refuse_the_position(const stream_end& end);
+/// The same of what classify_stream_end() made of it.
+bool may_refuse_the_position(const failure& why);
 
 /// What a stream's end means. Total: an unknown text becomes stream_broken with the server's words.
 failure classify_stream_end(const stream_end& end, const stream_place& place);

@@ -18,6 +18,10 @@ const char* const apart_advice =
     " The stream follows old shards through a reshard. If it ends like this with each sync, one of them may stand before a reshard that was "
     "undone and done anew, another behind it: then use \"Refresh and remove records\" for this stream, or set "
     "invalid_cdc_cursor_position_behavior to \"Re-sync data\".";
+const char* const unreadable_advice =
+    " The stream follows old shards through a reshard. If it ends like this with each sync, they have no tablets any more, or their binary "
+    "logs were purged: then use \"Refresh and remove records\" for this stream, or set invalid_cdc_cursor_position_behavior to "
+    "\"Re-sync data\".";
 const char* const goes_on_next_time = " The next sync goes on with the shards that serve then.";
 const char* const starts_over_next_time = " The next sync starts the full refresh over.";
 
@@ -486,17 +490,20 @@ void sync_schedule::failed(task_id id, failure why, std::vector<session_table> t
   const bool stays_on_old_shards = std::any_of(tables.begin(), tables.end(), [&](const session_table& table) {
     return std::any_of(table.cursors.begin(), table.cursors.end(), [&](const auto& entry) { return spec.is_old(entry.first); });
   });
+  // Whether the binary logs of an old shard are gone nobody tells: the MySQL port leads to shards that serve. The stream finds no
+  // tablet then, as it does while those of the shard are down.
+  const bool unreadable = stays_on_old_shards && may_refuse_the_position(why);
   const bool alone = tables.size() == 1;
   const bool lost = why.code == error_code::position_lost || why.code == error_code::position_foreign ||
                     (why.code == error_code::schema_incompatible && alone &&
                      reads_changes(spec.kind, tables.front())) ||
                     (why.code == error_code::shards_changed && stays_on_old_shards) ||
-                    stays_apart;
+                    stays_apart || unreadable;
   if (lost) {
     for (const auto& table : tables) {
       // What is not copied yet has no position to lose.
       if (!table.uncopied && limits_.on_lost_position != lost_position_behavior::resync_data) {
-        fail_table(table, with(stays_apart && !was_undone ? apart_advice : lost_advice));
+        fail_table(table, with(unreadable ? unreadable_advice : stays_apart && !was_undone ? apart_advice : lost_advice));
         continue;
       }
       warnings_.push_back(why.message + " The table " + table.shape->id.to_string() +

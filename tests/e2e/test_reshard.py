@@ -127,6 +127,25 @@ class PurgedLogs(ReshardTest):
         self.assert_shards(transcripts[-1], AFTER_SPLIT)
         self.assert_truth_but_for_deletes(transcripts, branch)
 
+    def test_an_old_shard_that_is_kept_and_was_purged(self):
+        """Nobody can be asked whether its binary logs are gone, so it may as well be an outage: that is told with each sync, and
+        copied again only where it is configured."""
+        branch, configured, first = self.purged("-80", search_ms=1000)
+        connector = self.connector(branch.config(max_retries=1))
+        transcripts = [first]
+        state = first.state_file()
+        for _ in range(2):
+            failed, seconds = self.failed_read(connector, configured, state)
+            self.assertLess(seconds, 30)
+            self.assertEqual("transient_error", failed.errors[0]["failure_type"])
+            self.assertIn("No primary tablet of commerce/-80 could serve the stream.", failed.errors[0]["message"])
+            self.assertIn("If it ends like this with each sync, they have no tablets any more", failed.errors[0]["message"])
+            self.assertIn(REFRESH, failed.errors[0]["message"])
+            transcripts.append(failed)
+            state = failed.state_file(state)
+            self.assertEqual({"-80", "80-"}, set(shards_of(state[-1])))
+        self.heal(branch, configured, transcripts, max_retries=1)
+
     def lost_new_shard(self, word, **keys):
         """The old shard brings the stream to a new one whose binary logs are gone. That attempt knows only that nothing comes;
         the one after it begins there, and finds out why."""

@@ -1279,6 +1279,34 @@ TEST_CASE("purged binary logs show as heartbeats and a missing tablet only, unti
   s.truth();
 }
 
+TEST_CASE("binary logs of an old shard that are purged before it was followed: nobody can be asked for them") {
+  scene s;
+  for (std::int64_t id = 1; id <= 10; ++id) s.branch.fill(0, id);
+  s.read();
+  const auto before = s.state().at("-").position;
+  s.put({1, 2});
+  s.branch.reshard({&s.shard()}, {0x80}, s.time.seconds());
+  s.branch.purge(*s.branch.find("-"), 0);
+  // The MySQL port leads to shards that serve.
+  s.settings.trouble.no_questions = true;
+  s.settings.config.max_retries = 1;
+  s.read();
+  CHECK(s.status() == told_status::incomplete);
+  CHECK(s.logged("No primary tablet of ks/- could serve the stream."));
+  CHECK(s.logged("The stream follows old shards through a reshard. If it ends like this with each sync"));
+  CHECK(s.state().at("-").position == before);
+  CHECK(s.report.calls.size() == 2);
+  s.settings.trouble.no_questions = true;
+  s.settings.config.max_retries = 1;
+  s.settings.config.on_lost_position = lost_position_behavior::resync_data;
+  s.read();
+  CHECK(s.status() == told_status::complete);
+  CHECK(s.logged("is copied again; rows deleted meanwhile stay"));
+  CHECK(s.state().size() == 2);
+  CHECK(s.state().count("-") == 0);
+  s.truth();
+}
+
 TEST_CASE("a replica that serves what its primary has purged: a broken connection is no lost position") {
   scene s;
   for (std::int64_t id = 1; id <= 5; ++id) s.branch.fill(0, id);

@@ -507,6 +507,56 @@ TEST_CASE("tables of old shards that are gone are copied again from the shards t
   }
 }
 
+TEST_CASE("an old shard that no tablet serves is told with what may be behind it, or copied again where configured") {
+  auto spec = spec_of(stream_kind::catch_up, "-80", {0});
+  spec.stops.clear();
+  spec.stops[shard_name("-40")] = gtids(server + "1-10");
+  spec.stops[shard_name("40-80")] = gtids(server + "1-10");
+  spec.old_shards = {shard_name("-80")};
+  const auto plan = [&] { return plan_of(1, {spec}); };
+  const failure no_tablet{error_code::stream_broken, "No tablet.", "failed to find a PRIMARY tablet for VStream in ks/-80",
+                          std::nullopt};
+  const failure other{error_code::stream_broken, "No tablet.", "vtgate went away", std::nullopt};
+  const auto end = [](sync_schedule& schedule, const failure& why, const char* stands_on) {
+    const auto task = schedule.start().at(0);
+    auto tables = task.spec.tables;
+    tables[0].cursors = {{shard_name(stands_on), {server + "1-7", {}, 5}}};
+    schedule.failed(task.id, why, tables);
+  };
+  SUBCASE("told") {
+    auto planned = plan();
+    sync_schedule schedule(planned, {});
+    end(schedule, no_tablet, "-80");
+    CHECK(verdicts(schedule) == "0- ");
+    const auto told = schedule.take_failures().at(0);
+    CHECK(told.code == error_code::stream_broken);
+    CHECK(told.message.find("No tablet. The stream follows old shards through a reshard.") == 0);
+    CHECK(told.message.find("Re-sync data") != std::string::npos);
+  }
+  schedule_limits limits;
+  limits.on_lost_position = lost_position_behavior::resync_data;
+  auto planned = plan();
+  sync_schedule schedule(planned, limits);
+  SUBCASE("copied again") {
+    end(schedule, no_tablet, "-80");
+    const auto copies = schedule.start();
+    REQUIRE(copies.size() == 2);
+    for (const auto& copy : copies) {
+      CHECK(copy.spec.kind == stream_kind::copy);
+      CHECK(copy.spec.replaces == std::vector<shard_name>{shard_name("-80")});
+    }
+    CHECK(schedule.take_warnings().size() == 1);
+  }
+  SUBCASE("what breaks otherwise is an outage") {
+    end(schedule, other, "-80");
+    CHECK(schedule.take_failures().at(0).message == "No tablet.");
+  }
+  SUBCASE("and so it is behind the reshard, where the binary logs can be asked for") {
+    end(schedule, no_tablet, "-40");
+    CHECK(schedule.take_failures().at(0).message == "No tablet.");
+  }
+}
+
 TEST_CASE("a refused primary key starts the copy over, once") {
   auto plan = plan_of(1, {spec_of(stream_kind::copy, "-", {0})});
   sync_schedule schedule(plan, {});
