@@ -328,8 +328,9 @@ class Reading:
         process.errors.close()
         return first, ended
 
-    def paused(self, idle_seconds, hold_server=False):
-        """A run that stands still in the middle: nobody reads standard output, or (hold_server) the branch is stopped.
+    def paused(self, idle_seconds, hold_server=False, of_each=100_000):
+        """A run that stands still in the middle: nobody reads standard output, or (hold_server) the branch is stopped, once `of_each`
+        bytes were read for each stream.
 
         Returns a dict: `share` of a core and `resting` KiB while it stood still, `peak` KiB of the whole run, `sockets` to
         the VStream port of its configuration."""
@@ -338,7 +339,7 @@ class Reading:
         try:
             # Into the middle: every stream is under way.
             taken = 0
-            while taken < self.branch.streams * 100_000:
+            while taken < self.branch.streams * of_each:
                 chunk = os.read(fd, 1 << 16)
                 if not chunk:
                     raise Failed(f"it ended before the pause: {' '.join(map(str, self.command))}")

@@ -74,6 +74,7 @@ class ports {
     grpc.tls_client_ca_file = options_.tls_client_ca_file;
     if (options_.tell_logins) grpc.login_seen = [this] { told_("grpc"); };
     grpc.streams.tablet_types = options_.tablet_types;
+    grpc.streams.packet_size = options_.packet_size;
     grpc.streams.images = options_.images;
     grpc.streams.schema_versions = options_.schema_versions;
     grpc.faults = faults_;

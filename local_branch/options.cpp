@@ -119,7 +119,9 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
       ("write-total", "Stay quiet after so many row changes", cxxopts::value<texts>(), "N")                 //
       ("write-burst", "Row changes that each SIGUSR2 writes at once", cxxopts::value<texts>(), "N")         //
       ("transaction-rows", "Row changes of each transaction (default 1 to 20, as it comes)",
-       cxxopts::value<texts>(), "N")                                                                       //
+       cxxopts::value<texts>(), "N")  //
+      ("packet-size", "A response ends after so many bytes of rows (default 250000)",
+       cxxopts::value<texts>(), "BYTES")                                                                   //
       ("seed", "Makes rows, changes and server ids repeatable (default 1)", cxxopts::value<texts>(), "N")  //
       ("replay", "Serve a recorded stream (.vstream, also gzipped) as a keyspace's history; may be repeated",
        cxxopts::value<texts>(), "FILE")  //
@@ -172,6 +174,7 @@ parsed_arguments parse_arguments(int argc, const char* const* argv) {
     read.number<std::uint64_t>("write-total", o.write_total, 1, static_cast<std::uint64_t>(largest));
     read.number<std::uint64_t>("write-burst", o.write_burst, 1, 10'000'000);
     read.number<std::size_t>("transaction-rows", o.transaction_rows, 1, 10'000'000);
+    read.number<std::size_t>("packet-size", o.packet_size, 1, std::size_t{1} << 27);
     read.number<std::uint64_t>("seed", o.seed, 0, static_cast<std::uint64_t>(largest));
     read.number<std::uint16_t>("grpc-port", o.grpc_port, 0, 65535);
     read.number<std::uint16_t>("mysql-port", o.mysql_port, 0, 65535);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "local_branch/row_images.hpp"
+#include "local_branch/stream.hpp"
 
 namespace psource::local_branch {
 
@@ -22,6 +23,8 @@ struct program_options {
   std::uint64_t write_burst = 0;
   /// Row changes of each transaction; 0 = 1 to 20, as it comes.
   std::size_t transaction_rows = 0;
+  /// See stream_options.
+  std::size_t packet_size = stream_options().packet_size;
   std::uint64_t seed = 1;
   std::string listen = "127.0.0.1";
   std::uint16_t grpc_port = 0;

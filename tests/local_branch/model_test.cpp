@@ -255,6 +255,11 @@ TEST_CASE("the command line tells every problem at once") {
   CHECK(fine.options.keyspaces[1] == std::pair<std::string, std::size_t>{"b-c", 1024});
   CHECK(fine.options.write_rate == 1.5);
   CHECK(fine.options.write_total == 7);
+  CHECK(fine.options.packet_size == 250'000);
+  const char* packets[] = {"local-branch", "--keyspace", "a:1", "--packet-size", "350000"};
+  CHECK(parse_arguments(5, packets).options.packet_size == 350'000);
+  packets[4] = "0";
+  CHECK(parse_arguments(5, packets).problems.size() == 1);
   const char* help[] = {"local-branch", "--help"};
   CHECK(parse_arguments(2, help).help.find("--keyspace NAME:SHARDS") != std::string::npos);
 }

@@ -2,6 +2,7 @@
 // rows change.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 
@@ -460,6 +461,25 @@ TEST_CASE("malformed filters and requests are refused") {
           row->add_lengths(1);
           row->set_values("12");
         }) == 2);
+}
+
+TEST_CASE("responses end where their rows have come to the packet size") {
+  branch b(5);
+  keyspace& ks = *b.add("k", 1);
+  ks.add_sbtest_tables(1, 5000);
+  for (const std::size_t size : {100'000, 350'000}) {
+    stream_options options;
+    options.packet_size = size;
+    std::vector<std::size_t> sizes;
+    for (const auto& response : driver(b, copy_request("k", {"-"}, {"sbtest1"}), options).take())
+      sizes.push_back(response.ByteSizeLong());
+    // A row has about 200 bytes, and what is around its values; the last responses have what was left, and the end.
+    std::sort(sizes.rbegin(), sizes.rend());
+    REQUIRE(sizes.size() > 2);
+    CHECK(sizes[0] >= size);
+    CHECK(sizes[0] < size + size / 4);
+    CHECK(sizes[1] >= size);
+  }
 }
 
 TEST_CASE("copy and binlog fold to the truth while rows change") {
