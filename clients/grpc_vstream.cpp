@@ -40,9 +40,6 @@
 namespace psource {
 namespace {
 
-// What a response costs beside its bytes. Counted too, or empty responses could pile up without end.
-constexpr std::size_t response_overhead = 128;
-
 // ---- gRPC's log
 // -------------------------------------------------------------------------------------------------
 
@@ -552,7 +549,7 @@ class grpc_vstream_client::running_call final : public announcer {
         ready_bytes_ -= taken->size() + response_overhead;
       }
       // Whoever found nothing waits for the next response: that is not read ahead.
-      read = !ending_ && !reading_ && (taken == nullptr || may_read_ahead());
+      read = !ending_ && !reading_ && (taken == nullptr || reads_ahead());
       if (read) {
         reading_ = true;
         last_was_read_ = false;
@@ -700,7 +697,7 @@ class grpc_vstream_client::running_call final : public announcer {
         ready_.push_back(std::move(response));
         set_fed(true);
         last_was_read_ = is_last;
-        reading_ = read = may_read_ahead();
+        reading_ = read = reads_ahead();
         announce = !announced_ && !std::exchange(announcing_, true);
       }
     }
@@ -762,8 +759,8 @@ class grpc_vstream_client::running_call final : public announcer {
     hub->finished(*slot, id);
   }
 
-  bool may_read_ahead() const {
-    return !last_was_read_ && ready_bytes_ < hub_->limits.read_ahead && hub_->responses->in_use() < hub_->limits.read_ahead_of_all;
+  bool reads_ahead() const {
+    return !last_was_read_ && may_read_ahead(hub_->limits, ready_bytes_, hub_->responses->in_use());
   }
 
   const std::shared_ptr<hub> hub_;

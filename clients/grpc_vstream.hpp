@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "clients/connection.hpp"
+#include "clients/read_ahead.hpp"
 #include "clients/vstream.hpp"
 #include "protocol/failure.hpp"
 
@@ -32,18 +33,6 @@ struct channel_plan {
 /// known, windows follow from it: what the line can hold, and at least 1 MiB, but for all streams together 32 MiB at most. Where
 /// that is not larger than gRPC's own of 64 KiB by far, it is left to gRPC. Where the time is not known, gRPC probes up to 8 streams. Pure.
 channel_plan plan_channels(unsigned streams, std::optional<std::chrono::microseconds> round_trip = std::nullopt);
-
-/// Bounds of a call, and of what all calls of a client read ahead.
-struct transport_limits {
-  /// A larger response ends its stream with RESOURCE_EXHAUSTED. Bytes.
-  std::size_t receive_limit = std::size_t{128} << 20;
-  /// A call reads on while less than this is read and not taken. Bytes. Several of vtgate's usual responses: each that is taken
-  /// where nothing is under way has to be asked for by its reader, which wakes gRPC's thread.
-  std::size_t read_ahead = std::size_t{1} << 20;
-  /// While so much is read of all calls together and not freed yet by whoever took it, a call reads on only when nothing is
-  /// left to take of it. Bytes. Enough for a dozen of vtgate's usual responses: more than there are processors to decode them.
-  std::size_t read_ahead_of_all = std::size_t{4} << 20;
-};
 
 /// Opens VStream calls over its own channels. Thread-safe.
 ///

@@ -379,6 +379,52 @@ TEST_CASE("many calls together read little ahead, and all of them come to their 
   CHECK(client->held_bytes() == 0);
 }
 
+TEST_CASE("with its own limits the client holds no more than is documented of many calls that nobody takes from") {
+  constexpr std::size_t size = 350'000;
+  constexpr std::size_t calls = 32;
+  constexpr std::size_t count = 8;
+  constexpr transport_limits limits;
+  // docs/design.md: 4 MiB, and of each call at most two responses; ours is one of them, the other is on its way in gRPC.
+  constexpr std::size_t bound = (std::size_t{4} << 20) + calls * (size + response_overhead);
+  static_assert(limits.read_ahead_of_all == std::size_t{4} << 20 && limits.read_ahead == std::size_t{1} << 20);
+  static_assert(bound < calls * limits.read_ahead, "each for itself they would hold more");
+  scripted_server server([&](const seen_call& seen) {
+    return seen.request == "big" ? call_script{{std::string(size, 'x')}, count, grpc::Status::OK}
+                                 : call_script{{"pong"}, 1, grpc::Status::OK};
+  });
+  auto client = client_of(server.settings(), {2, false});
+  struct one_call {
+    std::shared_ptr<recording_listener> listener = std::make_shared<recording_listener>();
+    std::unique_ptr<vstream_call> call;
+  };
+  std::vector<one_call> all(calls);
+  for (auto& one : all) one.call = client->open({"big"}, one.listener);
+
+  // One of each: that is not read ahead.
+  CHECK(fills_up(*client, calls * size));
+  for (int i = 0; i < 50; ++i) {
+    ping(*client);
+    REQUIRE(client->held_bytes() <= bound);
+  }
+  CHECK(client->fed_calls() == calls);
+
+  // Nor do they read more while one after the other is emptied.
+  for (auto& one : all) {
+    std::size_t taken = 0;
+    for (;;) {
+      const bool last = one.listener->ended();
+      while (const response_buffer response = one.call->take()) {
+        REQUIRE(response->size() == size);
+        REQUIRE(client->held_bytes() <= bound);
+        taken += 1;
+      }
+      if (last || !one.listener->wait_for_news()) break;
+    }
+    CHECK(taken == count);
+  }
+  CHECK(client->held_bytes() == 0);
+}
+
 TEST_CASE("empty responses count against the read-ahead too") {
   constexpr std::size_t count = 20'000;
   scripted_server server([&](const seen_call& seen) {

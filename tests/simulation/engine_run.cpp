@@ -218,7 +218,7 @@ run_report engine_run::run() {
 
   copies_planned_ = !plan->copies.empty();
   machine_ = std::make_unique<machine>();
-  server_ = std::make_shared<stream_server>(branch_, chance_);
+  server_ = std::make_shared<stream_server>(branch_, chance_, settings_.transport);
   out_ = std::make_shared<scripted_output>(machine_->bridge, time_.now_us);
   const chaos& trouble = settings_.trouble;
   out_->at_once = trouble.output_at_once;
@@ -499,7 +499,7 @@ bool engine_run::advance() {
   machine_->scheduler.advance_time(wait);
   time_.now_us += std::chrono::duration_cast<std::chrono::microseconds>(wait).count();
   for (const auto& call : server_->calls()) {
-    if (!call->open() || call->dropped() || call->mute || call->ready_bytes() > 0) continue;
+    if (!call->open() || call->dropped() || call->mute || !call->reading() || call->ready_bytes() > 0) continue;
     if (server_stands_still || time_.now_us - call->last_sent_us < heartbeat_us) continue;
     call->last_sent_us = time_.now_us;
     call->send_heartbeat();
@@ -507,22 +507,37 @@ bool engine_run::advance() {
   return true;
 }
 
-// The bound of docs/design.md, section 2: streams × (2 × batch + 2 × largest response + what the transport reads ahead).
+memory_bound bound_of(const transport_limits& transport, std::size_t large_batches, std::size_t streams,
+                      std::size_t largest_response, std::size_t largest_record) {
+  memory_bound bound;
+  // Of a call one response is beyond what all may read ahead: the one that was being read when they came to it, or that is read because
+  // nothing was left.
+  bound.response_bytes = transport.read_ahead_of_all + streams * largest_response;
+  // Two batches of each reader, whatever number it takes for its own.
+  bound.record_bytes = large_batches + streams * 2 * std::max(batch::capacity, largest_record);
+  return bound;
+}
+
 void engine_run::check_memory() {
+  const response_account& held = server_->held();
+  const std::size_t responses = held.bytes;
+  const std::size_t records = out_->queued_record_bytes();
+  report_.largest_response = held.largest;
+  report_.most_held_bytes = std::max(report_.most_held_bytes, responses + records);
+  if (responses <= report_.most_response_bytes && records <= report_.most_queued_bytes) return;
   // One more: tables that are done catch up although copies hold every place.
   const std::size_t streams = settings_.config.max_streams + 1;
-  const auto within = [&](std::size_t bytes, std::size_t& most, std::size_t of_one_stream, const char* what) {
-    if (bytes <= most) return;
-    most = bytes;
-    if (bytes > streams * of_one_stream)
+  const memory_bound bound =
+      bound_of(settings_.transport, settings_.large_batches, streams, held.largest, out_->largest_record());
+  const auto within = [&](std::size_t bytes, std::size_t& most, std::size_t allowed, const char* what) {
+    const std::size_t before = std::exchange(most, std::max(most, bytes));
+    if (before <= allowed && bytes > allowed)
       report_.violations.push_back(std::string(what) + " take " + std::to_string(bytes) + " bytes with " +
-                                   std::to_string(streams) + " streams at once, where " +
-                                   std::to_string(of_one_stream) + " are allowed for each");
+                                   std::to_string(streams) + " streams at once, where " + std::to_string(allowed) +
+                                   " are allowed");
   };
-  within(out_->queued_record_bytes(), report_.most_queued_bytes,
-         stream_reader_state::window * std::max(out_->largest_batch(), batch::capacity), "unwritten records");
-  const response_account& held = server_->held();
-  within(held.bytes, report_.most_response_bytes, 2 * held.largest + read_ahead, "responses");
+  within(responses, report_.most_response_bytes, bound.response_bytes, "responses");
+  within(records, report_.most_queued_bytes, bound.record_bytes, "unwritten records");
 }
 
 table_definition definition_of(const model_table& table, const table_shape& shape) {

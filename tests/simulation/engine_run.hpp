@@ -85,6 +85,8 @@ struct run_settings {
   std::optional<std::size_t> streams_at_least;
   /// What batches that are larger, because few streams run, may take together.
   std::size_t large_batches = 0;
+  /// How far calls read ahead: as the real transport does.
+  transport_limits transport;
   /// Replicas: the peek sees more than the tablets that stream.
   bool lagging = false;
   /// With lagging: the tablet that was peeked at has transactions of its own, which the one that streams never sends.
@@ -160,7 +162,25 @@ struct run_report {
   /// At one time: records that were handed over and not written, and responses that were sent and not used up.
   std::size_t most_queued_bytes = 0;
   std::size_t most_response_bytes = 0;
+  /// Both together.
+  std::size_t most_held_bytes = 0;
+  /// With its overhead.
+  std::size_t largest_response = 0;
 };
+
+/// What may be in flight at one time: the bound of docs/design.md, section 2, without its base: what all calls read ahead (4 MiB), what
+/// batches may be larger where few streams run (4 MiB), and streams × (2 × 128 KiB + largest response). The second response that is allowed to
+/// a stream there is on its way then, in gRPC's buffers.
+struct memory_bound {
+  std::size_t response_bytes = 0;
+  std::size_t record_bytes = 0;
+
+  std::size_t bytes() const { return response_bytes + record_bytes; }
+};
+
+/// `largest_response` with its overhead; `largest_record`: a record that is larger than a batch makes its batch as large. Pure.
+memory_bound bound_of(const transport_limits& transport, std::size_t large_batches, std::size_t streams,
+                      std::size_t largest_response, std::size_t largest_record);
 
 class engine_run {
  public:
@@ -200,6 +220,7 @@ class engine_run {
   void trouble_a_call();
   void write();
   bool advance();
+  // That what is in flight keeps to its bound_of().
   void check_memory();
 
   branch_model& branch_;

@@ -30,7 +30,8 @@ class scripted_output final : public output {
     if (broken_) return false;
     if (bytes.view().compare(0, 16, R"({"type":"RECORD")") == 0) {
       queued_records_ += bytes.size();
-      largest_batch_ = std::max(largest_batch_, bytes.size());
+      // All of a batch is one record where it is larger than it would be for several.
+      if (bytes.size() > largest_record_ && bytes.view().find('\n') == bytes.size() - 1) largest_record_ = bytes.size();
     }
     emitted_.push_back({now_us_, std::string(bytes.view())});
     queue_.push_back({std::move(bytes), ticket, 0});
@@ -42,7 +43,8 @@ class scripted_output final : public output {
   }
   std::size_t queued_record_bytes() const { return queued_records_; }
 
-  std::size_t largest_batch() const { return largest_batch_; }
+  /// The largest batch of a single record, which no batch of several has to keep to.
+  std::size_t largest_record() const { return largest_record_; }
 
   bool can_write() const { return !broken_ && !queue_.empty(); }
   bool can_tell() const { return !broken_ && !written_.empty(); }
@@ -97,7 +99,7 @@ class scripted_output final : public output {
   std::deque<entry> queue_;
   std::deque<std::uint64_t> written_;
   std::size_t queued_records_ = 0;
-  std::size_t largest_batch_ = 0;
+  std::size_t largest_record_ = 0;
   bool broken_ = false;
   std::string transcript_;
   std::vector<emitted_bytes> emitted_;

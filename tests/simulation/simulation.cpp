@@ -166,7 +166,12 @@ simulation_result simulate(std::uint64_t seed, std::ostream* trace) {
         quiet || chance.percent(50) ? lost_position_behavior::resync_data : lost_position_behavior::fail_sync;
     settings.config.max_streams = 1 + chance.below(6);
     settings.streams_at_least = 1 + chance.below(3);
-    if (chance.percent(20)) settings.large_batches = std::size_t{4} << 20;
+    if (chance.percent(20)) settings.large_batches = batch::all_of_few;
+    if (chance.percent(40)) {
+      // Short runs do not come to the limits that the program has.
+      settings.transport.read_ahead = std::size_t{256} << chance.below(9);
+      settings.transport.read_ahead_of_all = settings.transport.read_ahead * chance.below(4);
+    }
     settings.config.max_copies_per_shard = 1 + chance.below(2);
     settings.config.max_retries = static_cast<std::uint32_t>(1 + chance.below(4));
     if (high - low < 256) {

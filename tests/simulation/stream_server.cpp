@@ -45,7 +45,7 @@ class served_response final : public response_bytes {
       pieces.push_back(std::string_view(bytes_).substr(at, piece));
     set(std::move(pieces));
   }
-  ~served_response() override { account_->bytes -= size(); }
+  ~served_response() override { account_->bytes -= size() + response_overhead; }
 
  private:
   const std::string bytes_;
@@ -71,11 +71,17 @@ void describe(query::Field* field, const model_column& column, bool keyed) {
 
 }  // namespace
 
-served_call::served_call(branch_model& branch, chance_source& chance, const std::string& bytes,
-                         std::shared_ptr<vstream_listener> listener, std::shared_ptr<response_account> held)
-    : branch_(branch), chance_(chance), listener_(std::move(listener)), held_(std::move(held)) {
+served_call::served_call(branch_model& branch, chance_source& chance, const vstream_request& asked_for,
+                         std::shared_ptr<vstream_listener> listener, const transport_limits& limits,
+                         std::shared_ptr<response_account> held)
+    : branch_(branch),
+      chance_(chance),
+      listener_(std::move(listener)),
+      held_(std::move(held)),
+      limits_(limits),
+      is_last_(asked_for.is_last) {
   vtgate::VStreamRequest request;
-  if (!request.ParseFromString(bytes)) throw std::logic_error("a request that is none");
+  if (!request.ParseFromString(asked_for.bytes)) throw std::logic_error("a request that is none");
   for (const auto& rule : request.filter().rules()) {
     request_.tables.push_back(rule.match());
     for (std::size_t i = 0; i < branch_.tables().size(); ++i)
@@ -120,14 +126,24 @@ served_call::served_call(branch_model& branch, chance_source& chance, const std:
 
 response_buffer served_call::take() {
   if (on_take) on_take();
+  response_buffer response;
   if (dropped_ || ready_.empty()) {
     told_ready_ = false;
-    return nullptr;
+  } else {
+    response = std::move(ready_.front());
+    ready_.pop_front();
+    ready_bytes_ -= response->size() + response_overhead;
   }
-  auto response = std::move(ready_.front());
-  ready_.pop_front();
-  ready_bytes_ -= response->size();
+  // Whoever found nothing waits for the next response: that is not read ahead.
+  if (!reading_ && (response == nullptr || reads_ahead())) {
+    reading_ = true;
+    last_was_read_ = false;
+  }
   return response;
+}
+
+bool served_call::reads_ahead() const {
+  return !last_was_read_ && may_read_ahead(limits_, ready_bytes_, held_->bytes);
 }
 
 void served_call::drop() {
@@ -137,12 +153,14 @@ void served_call::drop() {
 }
 
 std::optional<stream_end> served_call::verdict() {
+  if (!reading_) return std::nullopt;
+  if (cut_) return cut_;
   if (verdict_ && outbox_.empty()) return verdict_;
   return std::nullopt;
 }
 
 bool served_call::can_send() {
-  if (ended_ || dropped_ || ready_bytes_ >= read_ahead) return false;
+  if (ended_ || dropped_ || cut_ || !reading_) return false;
   while (outbox_.empty() && !verdict_)
     if (!generate()) break;
   return !outbox_.empty();
@@ -166,10 +184,12 @@ void served_call::send(std::size_t events) {
 }
 
 void served_call::hand_out(std::string bytes) {
-  const std::size_t size = bytes.size();
+  const std::size_t size = bytes.size() + response_overhead;
   held_->grow(size);
   ready_.push_back(std::make_shared<const served_response>(std::move(bytes), held_));
   ready_bytes_ += size;
+  last_was_read_ = is_last_ != nullptr && is_last_(*ready_.back());
+  reading_ = reads_ahead();
   if (!std::exchange(told_ready_, true)) listener_->on_ready();
 }
 
@@ -180,7 +200,15 @@ void served_call::send_heartbeat() {
 }
 
 void served_call::end(int status, std::string message) {
-  if (std::exchange(ended_, true)) return;
+  if (ended_) return;
+  if (!reading_ && !dropped_) {
+    if (!cut_) cut_ = stream_end{status, std::move(message), false};
+    // Whatever else it would have kept back.
+    mute = false;
+    only_heartbeats_until_us = 0;
+    return;
+  }
+  ended_ = true;
   auto listener = std::move(listener_);
   listener->on_end({status, std::move(message), false});
 }
@@ -511,7 +539,7 @@ std::unique_ptr<vstream_call> stream_server::open(vstream_request request,
    private:
     std::shared_ptr<served_call> call_;
   };
-  auto call = std::make_shared<served_call>(branch_, chance_, request.bytes, std::move(listener), held_);
+  auto call = std::make_shared<served_call>(branch_, chance_, request, std::move(listener), limits_, held_);
   if (closed) return std::make_unique<handle>(std::move(call));
   calls_.push_back(call);
   if (on_open) on_open(*call);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "binlogdata.pb.h"
+#include "clients/read_ahead.hpp"
 #include "clients/vstream.hpp"
 #include "tests/simulation/branch_model.hpp"
 #include "tests/simulation/random.hpp"
@@ -58,10 +59,7 @@ struct opened_call {
   std::vector<start> shards;
 };
 
-/// The transport reads on while less is ready. Less than the real one does, so that short runs come to it.
-inline constexpr std::size_t read_ahead = 64 * 1024;
-
-/// Bytes of the responses that exist, wherever they are.
+/// Bytes of the responses that exist, wherever they are, as the real transport counts them: with response_overhead each.
 struct response_account {
   std::size_t bytes = 0;
   std::size_t largest = 0;
@@ -72,12 +70,14 @@ struct response_account {
   }
 };
 
-/// One VStream call on the server's side.
+/// One VStream call on the server's side, and the client's transport of it, which reads by the rule of the real one: a response, or
+/// the end, comes only where a read is under way, and the next read is asked for by the last one or by take().
 class served_call {
  public:
-  /// `held` counts what it sends.
-  served_call(branch_model& branch, chance_source& chance, const std::string& request,
-              std::shared_ptr<vstream_listener> listener, std::shared_ptr<response_account> held);
+  /// `held` counts what all calls send.
+  served_call(branch_model& branch, chance_source& chance, const vstream_request& request,
+              std::shared_ptr<vstream_listener> listener, const transport_limits& limits,
+              std::shared_ptr<response_account> held);
 
   // --- the client's side ---
   response_buffer take();
@@ -88,19 +88,21 @@ class served_call {
   /// The client still wants to hear of this call.
   bool open() const { return !ended_; }
   bool dropped() const { return dropped_; }
-  /// The transport has room, and the server something to say.
+  /// The transport waits for the next response, or for the end.
+  bool reading() const { return reading_; }
+  /// The transport reads, and the server has something to say.
   bool can_send();
   /// Sends one response of at most `events` events.
   void send(std::size_t events);
   void send_heartbeat();
-  /// Ends the call with a status.
+  /// Ends the call with a status. Where the transport does not read, it is the verdict() once it does.
   void end(int status, std::string message);
   /// Ends what the client has dropped.
   void end_dropped();
   /// A tablet failed: what is not sent yet is forgotten and streamed again from the last complete
   /// transaction.
   void restart();
-  /// Why the server ends this call by itself, if it does.
+  /// Why the server ends this call by itself, if it does; the transport reads.
   std::optional<stream_end> verdict();
 
   const opened_call& request() const { return request_; }
@@ -139,6 +141,7 @@ class served_call {
   };
 
   void hand_out(std::string bytes);
+  bool reads_ahead() const;
   bool generate();
   bool generate_from(shard_cursor_model& at);
   void take_snapshot(shard_cursor_model& at);
@@ -171,9 +174,16 @@ class served_call {
   std::deque<out_event> outbox_;
   std::shared_ptr<const call_checkpoint> resume_;
   std::optional<stream_end> verdict_;
+  /// It is over, and the transport will hear of it when it reads on.
+  std::optional<stream_end> cut_;
 
+  // The transport.
+  const transport_limits limits_;
+  bool (*const is_last_)(const response_bytes&);
+  bool reading_ = true;
+  bool last_was_read_ = false;
   std::deque<response_buffer> ready_;
-  std::size_t ready_bytes_ = 0;
+  std::size_t ready_bytes_ = 0;  // With their overheads.
   std::size_t events_sent_ = 0;
   bool told_ready_ = false;
   bool dropped_ = false;
@@ -182,7 +192,8 @@ class served_call {
 
 class stream_server final : public vstream_client {
  public:
-  stream_server(branch_model& branch, chance_source& chance) : branch_(branch), chance_(chance) {}
+  stream_server(branch_model& branch, chance_source& chance, const transport_limits& limits)
+      : branch_(branch), chance_(chance), limits_(limits) {}
 
   std::unique_ptr<vstream_call> open(vstream_request request,
                                      std::shared_ptr<vstream_listener> listener) override;
@@ -205,6 +216,7 @@ class stream_server final : public vstream_client {
  private:
   branch_model& branch_;
   chance_source& chance_;
+  const transport_limits limits_;
   std::shared_ptr<response_account> held_ = std::make_shared<response_account>();
   std::vector<std::shared_ptr<served_call>> calls_;
 };
