@@ -59,16 +59,26 @@ class CheckSucceeds(CheckTest):
         status = self.check(self.secure, database="commerce", tls=self.verify())
         self.assertEqual("SUCCEEDED", status["status"], status)
 
-    def test_each_tablet_type(self):
-        """P11: replica and rdonly are served too."""
-        for changes in ({"use_replica": True}, {"use_rdonly": True}):
-            status = self.check(self.plain, database="commerce", **changes)
-            self.assertEqual("SUCCEEDED", status["status"], status)
-
     def test_shards_with_blanks_and_a_trailing_comma(self):
         """S12"""
         status = self.check(self.plain, database="commerce", shards=" -80 , 80-, ")
         self.assertEqual("SUCCEEDED", status["status"], status)
+
+
+class CheckFindsTablets(CheckTest):
+    def test_each_tablet_type(self):
+        """P11: on a branch with tablets of one type alone only the configuration that asks for it succeeds, the others are told
+        at once which type is missing."""
+        asking = {"PRIMARY": {}, "REPLICA": {"use_replica": True}, "RDONLY": {"use_rdonly": True}}
+        for served in asking:
+            branch = self.branch(["commerce:2"], rows=10, options=["--tablet-types", served.lower()])
+            for wanted, changes in asking.items():
+                with self.subTest(served=served, wanted=wanted):
+                    status = self.check(branch, **changes)
+                    if wanted == served:
+                        self.assertEqual("SUCCEEDED", status["status"], status)
+                    else:
+                        self.assert_fails(status, f"no serving {wanted} tablet", "use_replica", "use_rdonly", "commerce/")
 
 
 class CheckNamesTheFault(CheckTest):

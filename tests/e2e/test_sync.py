@@ -7,6 +7,7 @@ import unittest
 
 from tests.e2e.harness import (
     BranchTest,
+    Relay,
     configure,
     cursors_of,
     make_certificate,
@@ -161,12 +162,29 @@ class WithoutWrites(BranchTest):
         self.assertEqual({"-80", "80-"}, set(shards_of(second.states[-1])))
         self.assert_truth([first, second], branch)
 
-    def test_cells_and_tablet_types_read_the_same(self):
-        """P11"""
+    def test_each_tablet_type_is_read_from(self):
+        """P11: copy and changes of a branch that has no other tablets than those that the configuration asks for. (What a
+        configuration is told that asks for another type: test_check.)"""
+        for served, changes in (("primary", {}), ("replica", {"use_replica": True}), ("rdonly", {"use_rdonly": True})):
+            with self.subTest(served=served):
+                branch = self.branch(["commerce:2"], rows=100, write_burst=200, options=["--tablet-types", served])
+                connector = self.connector(branch.config(**changes))
+                first = connector.read()
+                branch.burst()
+                second = connector.read(state=first.state_file())
+                self.assertTrue(second.records)
+                self.assert_truth([first, second], branch)
+
+    def test_cells_are_in_peeks_and_streams(self):
+        """P12: a relay hears them in each call. (local-branch itself serves every cell.)"""
         branch = self.branch(["commerce:2"], rows=100)
-        for changes in ({"use_replica": True}, {"use_rdonly": True}, {"cells": "zone1"}):
-            with self.subTest(changes=changes):
-                self.assertEqual(100, len(self.connector(branch.config(**changes)).read().records))
+        relay = Relay(branch.grpc_port)
+        self.addCleanup(relay.close)
+        connector = self.connector(branch.config(port=relay.port, cells="zone-77,zone-78"))
+        self.assertEqual("SUCCEEDED", connector.check().connection_status["status"])
+        self.assertEqual(1, relay.said.count(b"zone-77,zone-78"), "the peek of the check")
+        self.assertEqual(100, len(connector.read().records))
+        self.assertEqual(1 + 1 + 2, relay.said.count(b"zone-77,zone-78"), "the peek of the read, and a stream for each shard")
 
 
 class Secured(BranchTest):
