@@ -242,13 +242,17 @@ def difference(found, expected):
 
 class Process:
     """A program that was started, with its output read line by line up to a time limit. `config` and `configured` are what
-    a connector was given: its transcript is checked against them."""
+    a connector was given: its transcript is checked against them. Standard error goes to a file unless `stderr` says where."""
 
-    def __init__(self, arguments, env=None, stdout=subprocess.PIPE, config=None, configured=None):
+    def __init__(self, arguments, env=None, stdout=subprocess.PIPE, config=None, configured=None, stderr=None):
         self.config_given, self.configured = config, configured
         self.errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [str(a) for a in arguments], stdin=subprocess.DEVNULL, stdout=stdout, stderr=self.errors, env=env
+            [str(a) for a in arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=self.errors if stderr is None else stderr,
+            env=env,
         )
         self._buffer = bytearray()
         self._searched = 0

@@ -1,13 +1,22 @@
 """Airbyte's contract of a read, message by message, on top of the rules that the harness checks for every read."""
 import json
+import os
+import pty
+import select
+import signal
+import time
 import unittest
 
+from tests.e2e.faults import FaultTest
 from tests.e2e.harness import (
+    CONNECTOR,
     FORMATS,
+    LIMIT,
     STRICT,
     BranchTest,
     Connector,
     LocalBranch,
+    Process,
     configure,
     record_stream,
     state_stream,
@@ -88,9 +97,113 @@ class ReadMessages(BranchTest):
             self.assertIn(f"commerce.{table}", text)
         self.assertNotIn("WARN", text)
 
-    def test_progress_never_has_no_info_logs(self):
+    def test_log_level_warn_has_no_info_logs(self):
         quiet = self.reader.read(self.configured, self.first.state_file(), options=["--log-level", "warn"])
         self.assertEqual([], quiet.logs)
+
+
+class WatchedRead(Process):
+    """A read whose standard error is a terminal or a pipe, and is read along."""
+
+    def __init__(self, connector, configured, progress, terminal=False):
+        self.said = bytearray()
+        self.end, given = pty.openpty() if terminal else os.pipe()
+        arguments = connector.read_arguments(configured, options=["--progress", progress])
+        try:
+            super().__init__([CONNECTOR, *arguments], config=connector.content, configured=configured, stderr=given)
+        finally:
+            os.close(given)
+
+    def _listen(self, deadline):
+        """False at the end."""
+        assert select.select([self.end], [], [], max(0, deadline - time.monotonic()))[0], f"only {bytes(self.said)!r}"
+        try:
+            more = os.read(self.end, 1 << 12)
+        except OSError:  # the end of a terminal that nobody else has open
+            more = b""
+        self.said += more
+        return bool(more)
+
+    def wait_for_error(self, text):
+        deadline = time.monotonic() + LIMIT
+        while text not in self.said:
+            assert self._listen(deadline), f"standard error ended with {bytes(self.said)!r}"
+
+    def wait_for_line(self, text, limit=LIMIT):
+        """Takes lines of standard output until one has the text."""
+        while text not in (line := self.line(limit)):
+            assert line, f"standard output ended without {text!r}"
+
+    def stderr(self):
+        deadline = time.monotonic() + LIMIT
+        while self._listen(deadline):
+            pass
+        return bytes(self.said)
+
+    def close(self):
+        super().close()
+        os.close(self.end)
+
+
+class Progress(FaultTest):
+    """Where `--progress` says how far a read is. What it says: tests/actors/progress_test.cpp."""
+
+    def watch(self, *arguments, **options):
+        read = WatchedRead(*arguments, **options)
+        self.addCleanup(read.close)
+        return read
+
+    def assert_no_progress(self, transcript):
+        self.assertEqual([], [log for log in transcript.logs if "rows/s" in log])
+
+    def test_a_live_line_on_a_terminal_or_always(self):
+        """More rows than the pipes hold: as long as nobody reads them, the reads run. Those that must not show anything run
+        first, so that they have had the time to when the others have shown theirs."""
+        branch = self.branch(["commerce:2"], rows=30_000)
+        connector = self.connector(branch.config())
+        configured = configure(connector.catalog)
+        silent = [
+            self.watch(connector, configured, "never"),
+            self.watch(connector, configured, "never", terminal=True),
+            self.watch(connector, configured, "auto"),
+        ]
+        for read in silent:
+            read.wait_for_line(b'"type":"RECORD"')
+        showing = [
+            self.watch(connector, configured, "always"),
+            self.watch(connector, configured, "auto", terminal=True),
+        ]
+        for read in showing:
+            read.wait_for_error(b"rows/s")
+        for read in silent + showing:
+            transcript = read.transcript()  # of Airbyte's messages alone
+            self.assertEqual(0, transcript.code, transcript.explain())
+            self.assertEqual(30_000, len(transcript.records))
+            self.assert_no_progress(transcript)
+            if read in silent:
+                self.assertEqual("", transcript.stderr)
+            else:
+                # Each line takes the place of the one before, and none is left.
+                self.assertRegex(transcript.stderr, r"^(\r\x1b\[K[0-9,]+ rows \([^\r\n]+\.)+\r\x1b\[K$")
+
+    def test_a_log_message_each_minute_unless_never(self):
+        """The read that must not tell anything runs first; both stand still until they are ended. (Without heartbeats they
+        would begin anew after a minute.)"""
+        stall = {"do": "stall", "phase": "copy", "rows": 1500, "repeat": 2, "heartbeats": True}
+        connector = self.connector(self.faulty([stall], ["commerce:1"], rows=6000).config(timeout_seconds=600))
+        configured = configure(connector.catalog)
+        silent = self.watch(connector, configured, "never")
+        silent.wait_for_line(b'"type":"RECORD"')
+        telling = self.watch(connector, configured, "auto")
+        telling.wait_for_line(b"rows/s", limit=90)
+        for read in (silent, telling):
+            read.signal(signal.SIGTERM)
+        told, untold = telling.transcript(), silent.transcript()
+        self.assertRegex("\n".join(told.logs), r"(?m)^INFO [0-9,]+ rows \(.+waiting for the server\.$")
+        self.assert_no_progress(untold)
+        for transcript in (told, untold):
+            self.assertEqual("", transcript.stderr)
+            self.assertEqual(-signal.SIGTERM, transcript.code, transcript.explain())
 
 
 class Catalogs(BranchTest):
