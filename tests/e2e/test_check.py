@@ -5,6 +5,7 @@ import tempfile
 import time
 import unittest
 
+from tests.e2e.faults import FaultTest
 from tests.e2e.harness import BranchTest, Connector, LocalBranch, Relay, SilentServer, closed_port, make_certificate
 
 # A label of more than 63 characters: no name server is asked for it.
@@ -224,6 +225,31 @@ class CheckIsBounded(CheckTest):
         status = self.check(self.secure, database="commerce", port=silent.port, tls=self.verify())
         self.assert_fails(status, "tls")
         self.assertLess(time.monotonic() - started, 30)
+
+
+class CheckIsPatient(FaultTest):
+    def test_a_slow_peek_passes_where_the_server_gives_signs_of_life(self):
+        """P2: for 14 s the peek brings heartbeats only, which is longer than the 12 s of a server that is silent."""
+
+        def stalled(heartbeats):
+            stall = {"do": "stall", "phase": "peek", "ms": 14_000, "heartbeats": heartbeats}
+            return self.faulty([stall], ["commerce:2"], rows=10)
+
+        def timed(branch):
+            started = time.monotonic()
+            return self.connector(branch.config()).check().connection_status, time.monotonic() - started
+
+        branches = [stalled(heartbeats=True), stalled(heartbeats=False)]
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            (alive, seconds), (silent, _) = pool.map(timed, branches)
+        self.assertEqual("SUCCEEDED", alive["status"], alive)
+        self.assertGreaterEqual(seconds, 13)
+        # Without heartbeats the same is given up before it answers.
+        self.assertEqual("FAILED", silent["status"], silent)
+        self.assertIn("did not tell the shards' positions within 12 s", silent["message"])
+        for branch in branches:
+            branch.stop()
+            self.assertEqual(["stall"], self.happened(branch))
 
 
 if __name__ == "__main__":
