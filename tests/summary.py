@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Adds up ctest's JUnit files: counts the cases inside each doctest and unittest program, not the programs, and the lines
-that the end-to-end tests held against Airbyte's models and the catalogs."""
+that the end-to-end tests held against Airbyte's models and the catalogs. Tests that were skipped are told by name, because
+the sum has neither passed nor failed ones of them."""
 import pathlib
 import re
 import sys
@@ -11,10 +12,20 @@ UNITTEST_RAN = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
 UNITTEST_BAD = re.compile(r"^FAILED \((.*)\)$", re.MULTILINE)
 CHECKED = re.compile(r"^checked: (.+)$", re.MULTILINE)
 UNITTEST_SKIPPED = re.compile(r"^(?:OK|FAILED) \(.*?skipped=(\d+)", re.MULTILINE)
+# With -v: "test_x (module.Class.test_x) ... skipped 'why'"; the first line of a docstring stands on a line of its own.
+NAMED_SKIPPED = re.compile(r"""^(\w+) \(\S+\)(?:\n[^\n]*)? \.\.\. skipped (['"])(.*)\2$""", re.MULTILINE)
 
 
-def count(case):
-    """(passed, failed) of one ctest entry."""
+def skipped_tests(case):
+    """What unittest says that it skipped in one ctest entry, one text for each test."""
+    output = case.findtext("system-out") or ""
+    named = [f"{name} ({why})" for name, _, why in NAMED_SKIPPED.findall(output)]
+    count = sum(int(number) for number in UNITTEST_SKIPPED.findall(output))
+    return named + [f"a test of {case.get('name')}"] * (count - len(named))
+
+
+def count(case, skipped):
+    """(passed, failed) of one ctest entry, in which so many tests were skipped."""
     output = case.findtext("system-out") or ""
     ok = case.get("status") == "run"
     passed = failed = 0
@@ -27,13 +38,12 @@ def count(case):
             for line in UNITTEST_BAD.findall(output)
             for number in re.findall(r"(?:failures|errors)=(\d+)", line)
         )
-        skipped = sum(int(number) for number in UNITTEST_SKIPPED.findall(output))
         passed += max(0, int(match.group(1)) - bad - skipped)
         failed += bad
     # A crash or a time-out has no summary of its own, or one that says nothing of it.
     if not ok and failed == 0:
         failed = 1
-    if ok and passed + failed == 0:
+    if ok and passed + failed + skipped == 0:
         passed = 1
     return passed, failed
 
@@ -48,11 +58,14 @@ def checked(case, sums):
 
 def main(files):
     passed = failed = 0
+    skipped = []
     sums = {}
     for file in files:
         before = passed, failed
         for case in ElementTree.parse(file).getroot().iter("testcase"):
-            p, f = count(case)
+            left_out = skipped_tests(case)
+            skipped += [f"{pathlib.Path(file).stem} {what}" for what in left_out]
+            p, f = count(case, len(left_out))
             checked(case, sums)
             passed += p
             failed += f
@@ -61,6 +74,8 @@ def main(files):
         print(f"{pathlib.Path(file).stem}: {passed - before[0]} passed, {failed - before[1]} failed")
     if sums:
         print("End to end, checked: " + ", ".join(f"{number:,} {what}" for what, number in sums.items()))
+    if skipped:
+        print(f"{len(skipped)} skipped: {', '.join(skipped)}")
     print(f"{passed} passed, {failed} failed")
     return 0 if failed == 0 and passed > 0 else 1
 
