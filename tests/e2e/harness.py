@@ -572,6 +572,14 @@ class BranchTest(unittest.TestCase):
         self.addCleanup(connector.close)
         return connector
 
+    def closed_port(self):
+        """A port on which nobody listens: connections to it are refused. It stays bound until the test is over, so that no
+        other program gets it meanwhile."""
+        bound = socket.socket()
+        self.addCleanup(bound.close)
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
+
     def assert_truth(self, transcripts, branch, streams=None):
         """Stops the branch; the fold of everything that was read equals its rows."""
         truth = sbtest_truth(branch.stop())
@@ -594,13 +602,6 @@ class BranchTest(unittest.TestCase):
 
 
 # -- servers that misbehave ----------------------------------------------------------------------------------------
-
-
-def closed_port():
-    """A port on which nobody listens (bound for the moment, then given back)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def serve_each(listener, serve):

@@ -6,7 +6,7 @@ import time
 import unittest
 
 from tests.e2e.faults import FaultTest
-from tests.e2e.harness import BranchTest, Connector, LocalBranch, Relay, SilentServer, closed_port, make_certificate
+from tests.e2e.harness import BranchTest, Connector, LocalBranch, Relay, SilentServer, make_certificate
 
 # A label of more than 63 characters: no name server is asked for it.
 UNKNOWN_HOST = "x" * 70 + ".invalid"
@@ -89,14 +89,14 @@ class CheckNamesTheFault(CheckTest):
         self.assert_fails(self.check(self.plain, database="commerce", host=UNKNOWN_HOST), "host", "x" * 20)
 
     def test_mysql_port_closed(self):
-        port = closed_port()
+        port = self.closed_port()
         status = self.check(self.plain, database="commerce", mysql_port=port)
-        self.assert_fails(status, "mysql_port", str(port))
+        self.assert_fails(status, "no connection", "mysql_port", str(port))
 
     def test_grpc_port_closed(self):
-        port = closed_port()
+        port = self.closed_port()
         status = self.check(self.plain, database="commerce", port=port)
-        self.assert_fails(status, "port", str(port))
+        self.assert_fails(status, "connection refused", "port", str(port))
         self.assertNotIn("mysql_port", status["message"])
 
     def test_wrong_password(self):
@@ -185,8 +185,8 @@ class CheckNamesTheFault(CheckTest):
     def test_faults_have_distinct_messages(self):
         faults = (
             {"host": UNKNOWN_HOST},
-            {"mysql_port": closed_port()},
-            {"port": closed_port()},
+            {"mysql_port": self.closed_port()},
+            {"port": self.closed_port()},
             {"password": "wrong"},
             {"database": "nosuch"},
             {"shards": "40-"},

@@ -16,7 +16,6 @@ from tests.e2e.harness import (
     Process,
     Relay,
     SilentServer,
-    closed_port,
     configure,
     make_certificate,
 )
@@ -122,7 +121,7 @@ class InputFiles(ErrorTest):
                 self.assert_config_error(self.run_with("read", state=self.main.file(text)), "state")
 
     def test_server_gone(self):
-        with Connector(self.server.config(mysql_port=closed_port())) as connector:
+        with Connector(self.server.config(mysql_port=self.closed_port())) as connector:
             for command in ("discover", "read"):
                 with self.subTest(command=command):
                     arguments = ["--config", connector.config]
@@ -219,7 +218,7 @@ class Habits(ErrorTest):
     """What users of planetscale/airbyte-source have around their connector."""
 
     def test_variables_of_a_proxy_have_no_effect(self):
-        nobody = f"http://127.0.0.1:{closed_port()}"
+        nobody = f"http://127.0.0.1:{self.closed_port()}"
         proxies = {name: nobody for name in ("grpc_proxy", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
         environment = {**os.environ, **proxies, "no_proxy": "", "NO_PROXY": ""}
         for command in ("check", "discover", "read"):
@@ -386,8 +385,8 @@ class Secrets(ErrorTest):
     def test_password_is_in_no_error(self):
         broken = (
             self.server.config(username="someone"),
-            self.server.config(port=closed_port()),
-            self.server.config(mysql_port=closed_port()),
+            self.server.config(port=self.closed_port()),
+            self.server.config(mysql_port=self.closed_port()),
             self.server.config(host=f"{USERNAME}:{PASSWORD}@127.0.0.1"),
             self.server.config(tls={"mode": "verify", "client_key": PASSWORD}),
             self.server.config(timeout_seconds="x"),

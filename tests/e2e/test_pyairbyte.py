@@ -16,7 +16,7 @@ from airbyte import exceptions  # noqa: E402
 from airbyte.strategies import WriteStrategy  # noqa: E402
 
 from tests.e2e import all_types  # noqa: E402
-from tests.e2e.harness import CONNECTOR, BranchTest, closed_port, difference, sbtest_truth  # noqa: E402
+from tests.e2e.harness import CONNECTOR, BranchTest, difference, sbtest_truth  # noqa: E402
 
 
 class PyAirbyte(BranchTest):
@@ -124,7 +124,7 @@ class PyAirbyte(BranchTest):
 
     def test_a_failed_check_is_told_with_the_connectors_sentence(self):
         branch = self.branch(rows=1)
-        source = self.source(branch.config(port=closed_port()))
+        source = self.source(branch.config(port=self.closed_port()))
         with self.assertRaises(exceptions.AirbyteConnectorCheckFailedError) as raised:
             source.check()
         self.assertIn("port", str(raised.exception))
