@@ -1,5 +1,5 @@
-"""The rules that every transcript is held to, whatever the test: Airbyte's schema of each record, no secret anywhere,
-and only messages that the documentation explains. At the end of a module the sum of what was checked is printed, and
+"""The rules that every transcript is held to, whatever the test: Airbyte's schema of each record, no secret anywhere, no
+state told twice, and only messages that the documentation explains. At the end of a module the sum of what was checked is printed, and
 the module fails if a sanitizer has found something in any of its programs."""
 import atexit
 import base64
@@ -132,6 +132,25 @@ def check_records(messages, configured):
         CHECKED["records"] += 1
 
 
+# -- states --------------------------------------------------------------------------------------------------------
+
+
+def check_states(messages):
+    """A state that comes with records is not the one before it once more: Airbyte's protocol knows no sequential duplicates,
+    and the platform may tell states apart by what they hold. (Without records a state may be told again.)"""
+    before = {}
+    for message in messages:
+        if message["type"] != "STATE" or message["state"].get("type") != "STREAM":
+            continue
+        state = message["state"]["stream"]
+        stream, count = stream_of(state["stream_descriptor"]), message["state"]["sourceStats"]["recordCount"]
+        told = json.dumps(state["stream_state"])
+        again = count > 0 and before.get(stream) == told
+        assert not again, f"{stream}: {count} records are followed by the same state as was before them: {told[:2000]}"
+        before[stream] = told
+        CHECKED["states"] += 1
+
+
 # -- secrets -------------------------------------------------------------------------------------------------------
 
 
@@ -240,5 +259,6 @@ def check_transcript(transcript, config=None, configured=None):
     CHECKED["lines"] += len(transcript.messages)
     check_no_secret((transcript.output.decode("utf-8", "replace"), transcript.stderr), spellings(config))
     check_explained(transcript.messages)
+    check_states(transcript.messages)
     if configured is not None:
         check_records(transcript.messages, configured)

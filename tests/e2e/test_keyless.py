@@ -37,6 +37,21 @@ class WithoutKey(FaultTest):
         truth = {STREAM: sbtest_truth(branch.stop())[STREAM]}
         self.assertEqual("", difference(fold(transcripts), truth))
 
+    def test_a_copy_longer_than_the_checkpoint_interval_tells_no_state_twice(self):
+        """Each state in its middle says that the copy has to start over, and still none equals the one before, since records are
+        between them: rules.py looks at every transcript for that, here there is something to find."""
+        slow = {"do": "trickle", "phase": "copy", "rows": 1, "events": 100, "ms": 60}
+        for mode in ("incremental", "full_refresh"):
+            with self.subTest(mode=mode):
+                branch = self.faulty([slow], ["commerce:1"], tables=1, rows=6000, options=["--keyless"])
+                connector = self.connector(branch.config(checkpoint_interval_seconds=1))
+                transcript = connector.read(configure(connector.catalog, mode, only=["keyless"]))
+                self.assertEqual(6000, len(transcript.records))
+                middle = [s for s in transcript.states if s["sourceStats"]["recordCount"] > 0][:-1]
+                self.assertGreaterEqual(len(middle), 2, "the copy was too fast")
+                for state in middle:
+                    self.assertEqual("", cursors_of(state)["-"].position)
+
     def interrupted(self, mode, **marks):
         """A copy that is asked to end in its middle."""
         branch, connector, _ = self.keyless(rows=30_000)
