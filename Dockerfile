@@ -4,7 +4,7 @@
 FROM debian:bookworm AS build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
-        cmake default-libmysqlclient-dev doctest-dev g++ libcaf-dev libcxxopts-dev libexpected-dev libgrpc++-dev \
+        cmake default-libmysqlclient-dev g++ libcaf-dev libcxxopts-dev libexpected-dev libgrpc++-dev \
         libprotobuf-dev libssl-dev ninja-build pkg-config protobuf-compiler protobuf-compiler-grpc rapidjson-dev \
         zlib1g-dev \
     && rm -rf /var/lib/apt/lists/*
@@ -24,6 +24,8 @@ RUN apt-get update \
     && groupadd --gid 1000 airbyte \
     && useradd --uid 1000 --gid 1000 --home-dir /airbyte --create-home --shell /bin/sh airbyte
 COPY --from=build /build/source-planetscale /usr/local/bin/source-planetscale
+# A library that is missing here shows at once.
+RUN ["/usr/local/bin/source-planetscale", "--version"]
 WORKDIR /airbyte
 USER 1000:1000
 # Airbyte starts the connector by this variable, not by the ENTRYPOINT: the two must say the same.

@@ -7,7 +7,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 
 #include "actors/emitter.hpp"
 #include "actors/interfaces.hpp"

@@ -4,7 +4,6 @@
 #include <caf/stateful_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>
 #include <deque>
-#include <functional>
 #include <memory>
 #include <vector>
 
@@ -12,7 +11,6 @@
 #include "sync/clock.hpp"
 #include "sync/cursor_ledger.hpp"
 #include "sync/output.hpp"
-#include "sync/planner.hpp"
 #include "sync/run_counters.hpp"
 
 namespace psource {

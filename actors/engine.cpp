@@ -1,7 +1,6 @@
 // Implementation of engine.hpp: the actor system around the coordinator.
 #include "actors/engine.hpp"
 
-#include <algorithm>
 #include <caf/actor_ostream.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>

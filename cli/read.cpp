@@ -1,5 +1,4 @@
 // The read command: plans what is to be read, runs the engine, and ends as Airbyte expects.
-#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>

@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "clients/mysql_port.hpp"
-#include "clients/vstream.hpp"
 #include "protocol/failure.hpp"
 #include "protocol/names.hpp"
 #include "protocol/vitess/columns.hpp"
+#include "protocol/vitess/tablet_type.hpp"
 
 namespace psource {
 

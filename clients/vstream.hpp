@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,7 +13,6 @@
 
 #include "protocol/failure.hpp"
 #include "protocol/names.hpp"
-#include "protocol/vitess/tablet_type.hpp"
 
 namespace psource {
 

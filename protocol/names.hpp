@@ -1,7 +1,6 @@
 // The names of the field as types of their own, so that a shard is never passed where a keyspace is meant.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <string_view>
 #include <tuple>

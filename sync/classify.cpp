@@ -2,7 +2,6 @@
 #include "sync/classify.hpp"
 
 #include <algorithm>
-#include <array>
 #include <initializer_list>
 #include <string_view>
 

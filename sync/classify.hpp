@@ -9,6 +9,7 @@
 
 #include "clients/vstream.hpp"
 #include "protocol/failure.hpp"
+#include "protocol/vitess/tablet_type.hpp"
 
 namespace psource {
 

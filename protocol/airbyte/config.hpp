@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "clients/connection.hpp"
-#include "clients/vstream.hpp"
 #include "protocol/failure.hpp"
 #include "protocol/names.hpp"
+#include "protocol/vitess/tablet_type.hpp"
 
 namespace psource {
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
-#include <limits>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>

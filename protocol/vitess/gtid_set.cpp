@@ -2,7 +2,6 @@
 #include "protocol/vitess/gtid_set.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <optional>
 #include <tuple>

@@ -1,7 +1,6 @@
 // Implementation of row_lookup.hpp.
 #include "protocol/vitess/row_lookup.hpp"
 
-#include <algorithm>
 
 namespace psource {
 

@@ -13,7 +13,6 @@
 
 #include "protocol/failure.hpp"
 #include "protocol/names.hpp"
-#include "protocol/vitess/columns.hpp"
 #include "protocol/vitess/row_view.hpp"
 
 namespace psource {
