@@ -30,7 +30,7 @@ class memory_file {
 /// Connects, starts TLS as MySQL clients do, verifies the server's certificate (chain, and the name
 /// tls.server_name), hangs up, and returns the certificate's SHA-1 fingerprint in hexadecimal digits. For
 /// libmysqlclient, which can compare certificates with the host name only. Never sends a login. `limit` holds
-/// for the whole of it, name look-up excepted. The texts in settings.tls must have passed
+/// for the whole of it. The texts in settings.tls must have passed
 /// check_tls_material(). Errors: host_unreachable, tls_failed, response_malformed.
 result<std::string> verified_fingerprint(const connection_settings& settings, std::chrono::seconds limit);
 

@@ -1,50 +1,19 @@
-// Certificates and keys of the configuration, checked before anything connects.
+// Implementation of tls_material.hpp.
 #include "clients/tls_material.hpp"
 
-#include <openssl/bio.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 #include <unistd.h>
 
 #include <cstdlib>
-#include <memory>
+#include <utility>
 
 namespace psource {
-namespace {
-
-template <auto Free>
-struct freed_by {
-  template <class T>
-  void operator()(T* p) const {
-    Free(p);
-  }
-};
-using bio_ptr = std::unique_ptr<BIO, freed_by<BIO_free_all>>;
-using x509_ptr = std::unique_ptr<X509, freed_by<X509_free>>;
-using key_ptr = std::unique_ptr<EVP_PKEY, freed_by<EVP_PKEY_free>>;
-
-// Without it OpenSSL would ask the terminal for the pass phrase of an encrypted key.
-int no_pass_phrase(char*, int, int, void*) { return -1; }
-
-bio_ptr reader_of(const std::string& pem) {
-  return bio_ptr(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-}
-
-x509_ptr first_certificate(const std::string& pem) {
-  bio_ptr in = reader_of(pem);
-  return x509_ptr(PEM_read_bio_X509(in.get(), nullptr, no_pass_phrase, nullptr));
-}
-
-}  // namespace
 
 result<void> check_tls_material(const tls_settings& tls) {
   ERR_clear_error();
   if (!tls.enabled) {
     return {};
   }
-  if (!tls.ca_certificate.empty() && !first_certificate(tls.ca_certificate)) {
+  if (!tls.ca_certificate.empty() && pem::certificates(tls.ca_certificate).empty()) {
     return fail(error_code::config_invalid,
                 "tls.ca_certificate is not a certificate in PEM form (it starts with \"-----BEGIN "
                 "CERTIFICATE-----\").");
@@ -56,19 +25,18 @@ result<void> check_tls_material(const tls_settings& tls) {
   if (tls.client_certificate.empty()) {
     return {};
   }
-  x509_ptr certificate = first_certificate(tls.client_certificate);
-  if (!certificate) {
+  const auto chain = pem::certificates(tls.client_certificate);
+  if (chain.empty()) {
     return fail(error_code::config_invalid, "tls.client_certificate is not a certificate in PEM form.");
   }
-  bio_ptr in = reader_of(tls.client_key);
-  key_ptr key(PEM_read_bio_PrivateKey(in.get(), nullptr, no_pass_phrase, nullptr));
+  const auto key = pem::key(tls.client_key);
   if (!key) {
     return fail(
         error_code::config_invalid,
         "tls.client_key is not a private key in PEM form, or it is protected by a pass phrase. Give the key "
         "without one.");
   }
-  if (X509_check_private_key(certificate.get(), key.get()) != 1) {
+  if (X509_check_private_key(chain.front().get(), key.get()) != 1) {
     ERR_clear_error();
     return fail(error_code::config_invalid, "tls.client_key is not the key of tls.client_certificate.");
   }
@@ -91,6 +59,34 @@ result<std::string> system_roots_file() {
   return fail(error_code::tls_failed,
               "This system has no list of root certificates to check the server against. Install the package "
               "ca-certificates, or set tls.ca_certificate.");
+}
+
+result<owned<SSL_CTX>> make_tls_context(const tls_settings& tls) {
+  ERR_clear_error();
+  owned<SSL_CTX> context(SSL_CTX_new(TLS_client_method()));
+  if (!context) return fail(error_code::internal, "OpenSSL could not be set up.", newest_openssl_error());
+  SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
+  if (!tls.enabled) return context;
+  SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
+  if (!tls.ca_certificate.empty()) {
+    X509_STORE* const store = SSL_CTX_get_cert_store(context.get());
+    for (const auto& root : pem::certificates(tls.ca_certificate)) X509_STORE_add_cert(store, root.get());
+  } else {
+    const auto roots = system_roots_file();
+    if (!roots) return fail(roots.error());
+    SSL_CTX_load_verify_locations(context.get(), roots->c_str(), nullptr);
+  }
+  if (!tls.client_certificate.empty()) {
+    const auto chain = pem::certificates(tls.client_certificate);
+    const auto key = pem::key(tls.client_key);
+    const bool usable = !chain.empty() && key && SSL_CTX_use_certificate(context.get(), chain.front().get()) == 1 &&
+                        SSL_CTX_use_PrivateKey(context.get(), key.get()) == 1;
+    if (!usable)
+      return fail(error_code::config_invalid, "tls.client_certificate and tls.client_key cannot be used.", newest_openssl_error());
+    for (std::size_t i = 1; i < chain.size(); ++i) SSL_CTX_add1_chain_cert(context.get(), chain[i].get());
+  }
+  ERR_clear_error();
+  return context;
 }
 
 }  // namespace psource
