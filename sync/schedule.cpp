@@ -25,6 +25,11 @@ const char* const unreadable_advice =
 const char* const goes_on_next_time = " The next sync goes on with the shards that serve then.";
 const char* const starts_over_next_time = " The next sync starts the full refresh over.";
 
+failure with_advice(failure why, const char* advice) {
+  why.message += advice;
+  return why;
+}
+
 // Catch-ups do, and copies that have begun: they bring the changes since then, too.
 bool reads_changes(stream_kind kind, const session_table& table) {
   if (kind != stream_kind::copy) return kind == stream_kind::catch_up;
@@ -314,9 +319,9 @@ void sync_schedule::close(stream_index stream) {
   verdicts_.push_back({stream, !account.failed});
 }
 
-void sync_schedule::finished(task_id id, std::vector<session_table> tables) {
+std::optional<session_spec> sync_schedule::take_running(task_id id) {
   const auto found = running_.find(id);
-  if (found == running_.end()) return;
+  if (found == running_.end()) return std::nullopt;
   session_spec spec = std::move(found->second);
   running_.erase(found);
   ++done_;
@@ -324,6 +329,13 @@ void sync_schedule::finished(task_id id, std::vector<session_table> tables) {
     --copies_on_shard_[{spec.keyspace, spec.shards.front()}];
     --open_copies_;
   }
+  return spec;
+}
+
+void sync_schedule::finished(task_id id, std::vector<session_table> tables) {
+  auto taken = take_running(id);
+  if (!taken) return;
+  session_spec spec = std::move(*taken);
   settle(spec, tables);
   if (spec.kind == stream_kind::copy) {
     const session_table& began = spec.tables.front();
@@ -380,14 +392,12 @@ session_spec sync_schedule::copy_of(const session_spec& from, const session_tabl
 }
 
 void sync_schedule::abandoned(task_id id) {
-  const auto found = running_.find(id);
-  if (found == running_.end()) return;
-  for (const auto& table : found->second.tables) {
+  const auto spec = take_running(id);
+  if (!spec) return;
+  for (const auto& table : spec->tables) {
     --accounts_[table.stream].open;
     accounts_[table.stream].failed = true;
   }
-  if (found->second.kind != stream_kind::catch_up) --open_copies_;
-  running_.erase(found);
   any_failed_ = true;
 }
 
@@ -402,161 +412,165 @@ void sync_schedule::fail_table(const session_table& table, const failure& why) {
 }
 
 void sync_schedule::failed(task_id id, failure why, std::vector<session_table> tables) {
-  const auto found = running_.find(id);
-  if (found == running_.end()) return;
-  session_spec spec = std::move(found->second);
-  running_.erase(found);
-  ++done_;
-  if (spec.kind != stream_kind::catch_up) {
-    --copies_on_shard_[{spec.keyspace, spec.shards.front()}];
-    --open_copies_;
-  }
+  auto spec = take_running(id);
+  if (!spec) return;
   std::vector<stream_index> held;
-  for (const auto& table : spec.tables) held.push_back(table.stream);
-  const auto let_go = [&] {
-    for (const auto stream : held) {
-      --accounts_[stream].open;
-      close(stream);
-    }
-  };
+  for (const auto& table : spec->tables) held.push_back(table.stream);
+  failed_call call{std::move(*spec), std::move(why), std::move(tables)};
+  judge(call);
+  for (const auto stream : held) {
+    --accounts_[stream].open;
+    close(stream);
+  }
+}
 
+void sync_schedule::judge(failed_call& call) {
+  const auto& [spec, why, tables] = call;
   if (spec.additional && !needs_another_plan(why.code)) {
     warnings_.push_back(why.message + " The tables of this stream had reached the position at which the read began; what "
                                       "came after it is left to the next one.");
     settle(spec, tables);
-    let_go();
     return;
   }
+  if (const loss lost = what_is_lost(call); lost != loss::none) {
+    lose(call, lost);
+    return;
+  }
+  if (why.code == error_code::shards_changed) {
+    for (const auto& table : tables)
+      if (spec.kind == stream_kind::full_copy)
+        fail_table(table, with_advice(why, starts_over_next_time));
+      else if (!set_aside(table, why))
+        fail_table(table, with_advice(why, goes_on_next_time));
+    return;
+  }
+  const bool refused = why.code == error_code::lastpk_refused;
+  if (refused && spec.kind == stream_kind::copy && !tables.empty() &&
+      restarted_.count({tables.front().stream, spec.shards.front()}) == 0) {
+    warnings_.push_back(why.message + " The copy of " + tables.front().shape->id.to_string() + " starts over.");
+    start_over(call, tables.front());
+    return;
+  }
+  if (tables.size() > 1) {
+    narrow_down(call);
+    return;
+  }
+  // A refused key: a copy that started over once; and a full refresh, which would deliver rows twice.
+  for (const auto& table : tables) fail_table(table, refused ? with_advice(why, " The next sync starts the copy over.") : why);
+}
 
-  const bool copy = spec.kind != stream_kind::catch_up;
-  const auto start_over = [&](const session_table& table) {
-    std::vector<shard_name> gone;
-    std::int64_t newest = 0;
-    for (const auto& [shard, cursor] : table.cursors) {
-      // An old shard does not serve any more, nor does one that came and went since: their rows are in the shards that
-      // the stream was to reach.
-      const bool old = !spec.old_shards.empty() && spec.stops.count(shard) == 0;
-      if (old) {
-        gone.push_back(shard);
-        newest = std::max(newest, cursor.cdc_cursor);
-      } else if (restarted_.insert({table.stream, shard}).second) {
-        // A refused primary key leaves the position good.
-        const bool known = why.code == error_code::lastpk_refused;
-        enqueue(copy_of(spec, table, shard, {{}, {}, cursor.cdc_cursor, known ? cursor.position : std::string()}));
-      } else {
-        fail_table(table, why);
-      }
-    }
-    if (gone.empty()) return;
-    std::vector<shard_name> born;
-    for (const auto& [shard, stop] : spec.stops)
-      if (table.cursors.count(shard) == 0) born.push_back(shard);
-    if (born.empty()) fail_table(table, why);
-    for (const auto& shard : born) {
-      session_spec again = copy_of(spec, table, shard, {{}, {}, newest});
-      again.replaces = gone;
-      again.replacements = born;
-      enqueue(std::move(again));
-    }
-  };
-
-  const auto with = [&why](const char* advice) {
-    failure told = why;
-    told.message += advice;
-    return told;
-  };
+sync_schedule::loss sync_schedule::what_is_lost(const failed_call& call) const {
+  const auto& [spec, why, tables] = call;
+  if (tables.empty()) return loss::none;
   // One shard of a merge that was undone stands before its journal, another behind it: alone the first one's stream
   // fails, and together it waits for the other for ever. Where the merge was done anew since, its shards are old ones.
-  const auto waits_for_another = [&] {
-    const auto& stands = tables.front().cursors;
+  const auto waits_for_another = [&spec = spec, &why = why, &stands = tables.front().cursors] {
     return why.code == error_code::stream_stalled && (spec.rejoined || !spec.old_shards.empty()) &&
            std::count_if(spec.shards.begin(), spec.shards.end(),
                          [&](const shard_name& shard) { return stands.count(shard) > 0; }) > 1;
   };
-  const auto stays_refused = [&] {
-    return why.code == error_code::shards_changed && spec.rejoined &&
-           accounts_[tables.front().stream].rounds >= most_rounds;
-  };
-  const bool stays_apart = !tables.empty() && (waits_for_another() || stays_refused());
-  // Else it may as well have met a slow server.
-  const bool was_undone = stays_apart && spec.rejoined;
-  if (was_undone) {
-    why.detail = why.message;
-    why.message = "The saved positions of the keyspace " + spec.keyspace.str() +
-                  " do not lead through a reshard that was undone: one shard stands before it, another behind it.";
-  }
-  // Old events that no longer fit a table are lost for good as well, and so are old shards that cannot be followed: the
-  // next plan would be the same, unless the stream has left them behind.
-  const bool stays_on_old_shards = std::any_of(tables.begin(), tables.end(), [&](const session_table& table) {
+  const bool stays_refused = why.code == error_code::shards_changed && spec.rejoined &&
+                             accounts_.at(tables.front().stream).rounds >= most_rounds;
+  // Where nothing was undone it may as well have met a slow server.
+  if (waits_for_another() || stays_refused) return spec.rejoined ? loss::undone : loss::apart;
+  const bool stays_on_old_shards = std::any_of(tables.begin(), tables.end(), [&spec = spec](const session_table& table) {
     return std::any_of(table.cursors.begin(), table.cursors.end(), [&](const auto& entry) { return spec.is_old(entry.first); });
   });
   // Whether the binary logs of an old shard are gone nobody tells: the MySQL port leads to shards that serve. The stream finds no
   // tablet then, as it does while those of the shard are down.
-  const bool unreadable = stays_on_old_shards && may_refuse_the_position(why);
-  const bool alone = tables.size() == 1;
+  if (stays_on_old_shards && may_refuse_the_position(why)) return loss::unreadable;
+  // Old events that no longer fit a table are lost for good as well, and so are old shards that cannot be followed: the
+  // next plan would be the same, unless the stream has left them behind.
   const bool lost = why.code == error_code::position_lost || why.code == error_code::position_foreign ||
-                    (why.code == error_code::schema_incompatible && alone &&
-                     reads_changes(spec.kind, tables.front())) ||
-                    (why.code == error_code::shards_changed && stays_on_old_shards) ||
-                    stays_apart || unreadable;
-  if (lost) {
-    for (const auto& table : tables) {
-      // What is not copied yet has no position to lose.
-      if (!table.uncopied && limits_.on_lost_position != lost_position_behavior::resync_data) {
-        fail_table(table, with(unreadable ? unreadable_advice : stays_apart && !was_undone ? apart_advice : lost_advice));
-        continue;
-      }
-      warnings_.push_back(why.message + " The table " + table.shape->id.to_string() +
-                          " is copied again; rows deleted meanwhile stay in the destination.");
-      start_over(table);
-    }
-  } else if (why.code == error_code::shards_changed) {
-    for (const auto& table : tables)
-      if (spec.kind == stream_kind::full_copy)
-        fail_table(table, with(starts_over_next_time));
-      else if (!set_aside(table, why))
-        fail_table(table, with(goes_on_next_time));
-  } else if (spec.kind == stream_kind::copy && why.code == error_code::lastpk_refused && !tables.empty() &&
-             restarted_.count({tables.front().stream, spec.shards.front()}) == 0) {
-    warnings_.push_back(why.message + " The copy of " + tables.front().shape->id.to_string() + " starts over.");
-    start_over(tables.front());
-  } else if (tables.size() > 1) {
-    // Take the table that the error names out of the call; when it names none, halve the call until it is alone.
-    std::vector<session_table> rest;
-    bool named = false;
-    for (auto& table : tables) {
-      if (why.stream && *why.stream == table.shape->id) {
-        // Alone it is judged by itself.
-        if (why.code == error_code::schema_incompatible && !copy &&
-            limits_.on_lost_position == lost_position_behavior::resync_data)
-          enqueue(with_tables(spec, {table}));
-        else
-          fail_table(table, why.code == error_code::schema_incompatible && !copy ? with(lost_advice) : why);
-        named = true;
-      } else {
-        rest.push_back(std::move(table));
-      }
-    }
-    const bool of_one_table = why.code == error_code::schema_incompatible || why.code == error_code::stream_failed ||
-                              why.code == error_code::table_missing ||
-                              why.code == error_code::row_image_incomplete ||
-                              why.code == error_code::response_malformed ||
-                              why.code == error_code::response_too_large;
-    if (named) {
-      enqueue(with_tables(spec, std::move(rest)));
-    } else if (of_one_table) {
-      const auto half = static_cast<std::ptrdiff_t>(rest.size() / 2);
-      enqueue(with_tables(spec, std::vector<session_table>(rest.begin(), rest.begin() + half)));
-      enqueue(with_tables(spec, std::vector<session_table>(rest.begin() + half, rest.end())));
-    } else {
-      for (const auto& table : rest) fail_table(table, why);
-    }
-  } else {
-    // A copy that started over once; and a full refresh, which would deliver rows twice.
-    const bool refused = why.code == error_code::lastpk_refused;
-    for (const auto& table : tables) fail_table(table, refused ? with(" The next sync starts the copy over.") : why);
+                    (why.code == error_code::schema_incompatible && tables.size() == 1 && reads_changes(spec.kind, tables.front())) ||
+                    (why.code == error_code::shards_changed && stays_on_old_shards);
+  return lost ? loss::position : loss::none;
+}
+
+void sync_schedule::lose(failed_call& call, loss what) {
+  failure& why = call.why;
+  if (what == loss::undone) {
+    why.detail = why.message;
+    why.message = "The saved positions of the keyspace " + call.spec.keyspace.str() +
+                  " do not lead through a reshard that was undone: one shard stands before it, another behind it.";
   }
-  let_go();
+  const char* const advice = what == loss::unreadable ? unreadable_advice : what == loss::apart ? apart_advice : lost_advice;
+  for (const auto& table : call.tables) {
+    // What is not copied yet has no position to lose.
+    if (!table.uncopied && limits_.on_lost_position != lost_position_behavior::resync_data) {
+      fail_table(table, with_advice(why, advice));
+      continue;
+    }
+    warnings_.push_back(why.message + " The table " + table.shape->id.to_string() +
+                        " is copied again; rows deleted meanwhile stay in the destination.");
+    start_over(call, table);
+  }
+}
+
+void sync_schedule::start_over(const failed_call& call, const session_table& table) {
+  const session_spec& spec = call.spec;
+  std::vector<shard_name> gone;
+  std::int64_t newest = 0;
+  for (const auto& [shard, cursor] : table.cursors) {
+    // An old shard does not serve any more, nor does one that came and went since: their rows are in the shards that
+    // the stream was to reach.
+    const bool old = !spec.old_shards.empty() && spec.stops.count(shard) == 0;
+    if (old) {
+      gone.push_back(shard);
+      newest = std::max(newest, cursor.cdc_cursor);
+    } else if (restarted_.insert({table.stream, shard}).second) {
+      // A refused primary key leaves the position good.
+      const bool known = call.why.code == error_code::lastpk_refused;
+      enqueue(copy_of(spec, table, shard, {{}, {}, cursor.cdc_cursor, known ? cursor.position : std::string()}));
+    } else {
+      fail_table(table, call.why);
+    }
+  }
+  if (gone.empty()) return;
+  std::vector<shard_name> born;
+  for (const auto& [shard, stop] : spec.stops)
+    if (table.cursors.count(shard) == 0) born.push_back(shard);
+  if (born.empty()) fail_table(table, call.why);
+  for (const auto& shard : born) {
+    session_spec again = copy_of(spec, table, shard, {{}, {}, newest});
+    again.replaces = gone;
+    again.replacements = born;
+    enqueue(std::move(again));
+  }
+}
+
+void sync_schedule::narrow_down(failed_call& call) {
+  const session_spec& spec = call.spec;
+  const failure& why = call.why;
+  const bool old_events = why.code == error_code::schema_incompatible && spec.kind == stream_kind::catch_up;
+  std::vector<session_table> rest;
+  bool named = false;
+  for (auto& table : call.tables) {
+    if (why.stream && *why.stream == table.shape->id) {
+      // Alone it is judged by itself.
+      if (old_events && limits_.on_lost_position == lost_position_behavior::resync_data)
+        enqueue(with_tables(spec, {table}));
+      else
+        fail_table(table, old_events ? with_advice(why, lost_advice) : why);
+      named = true;
+    } else {
+      rest.push_back(std::move(table));
+    }
+  }
+  const bool of_one_table = why.code == error_code::schema_incompatible || why.code == error_code::stream_failed ||
+                            why.code == error_code::table_missing ||
+                            why.code == error_code::row_image_incomplete ||
+                            why.code == error_code::response_malformed ||
+                            why.code == error_code::response_too_large;
+  if (named) {
+    enqueue(with_tables(spec, std::move(rest)));
+  } else if (of_one_table) {
+    const auto half = static_cast<std::ptrdiff_t>(rest.size() / 2);
+    enqueue(with_tables(spec, std::vector<session_table>(rest.begin(), rest.begin() + half)));
+    enqueue(with_tables(spec, std::vector<session_table>(rest.begin() + half, rest.end())));
+  } else {
+    for (const auto& table : rest) fail_table(table, why);
+  }
 }
 
 std::vector<stream_verdict> sync_schedule::take_verdicts() {

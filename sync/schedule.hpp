@@ -134,6 +134,29 @@ class sync_schedule {
     std::optional<failure> set_aside_because;
     unsigned rounds = 0;
   };
+  /// A call that has failed: what it was to do, why it ended, and its tables where they stand now.
+  struct failed_call {
+    session_spec spec;
+    failure why;
+    std::vector<session_table> tables;
+  };
+  /// What a failed call tells of its positions.
+  enum class loss : std::uint8_t {
+    none,
+    position,    ///< they cannot be read from any more
+    apart,       ///< shards of a merge may stand on both sides of a reshard that was undone
+    undone,      ///< they do
+    unreadable,  ///< an old shard has no tablet, and perhaps no binary logs
+  };
+  /// Takes the call out of those that run.
+  std::optional<session_spec> take_running(task_id id);
+  void judge(failed_call& call);
+  loss what_is_lost(const failed_call& call) const;
+  /// Copies the tables again where that is wanted, else they fail.
+  void lose(failed_call& call, loss what);
+  void start_over(const failed_call& call, const session_table& table);
+  /// Takes the table that the error names out of the call; when it names none, halves the call until it is alone.
+  void narrow_down(failed_call& call);
   void enqueue(session_spec spec);
   void fail_table(const session_table& table, const failure& why);
   bool set_aside(const session_table& table, const failure& why);
