@@ -228,7 +228,7 @@ void planner::plan_stream(const configured_stream& configured) {
 // A platform takes rows with the same key for one, and refuses a key that is null.
 void planner::warn_about_key(const table_definition& table) {
   if (input_.config.time_as_string) return;
-  for (const auto& name : table.primary_key.empty() ? table.identity : table.primary_key) {
+  for (const auto& name : table.row_key()) {
     const column_definition* column = table.find(name);
     if (column == nullptr || (column->column_type != "time" && column->column_type.rfind("time(", 0) != 0)) continue;
     plan_.warnings.push_back("The key of " + table.id.to_string() + " has the TIME column " + name +

@@ -442,8 +442,7 @@ result<record_encoder> record_encoder::compile(const stream_shape& shape, const 
   state->cursor = selected.count(cdc_cursor) != 0;
   state->metadata = options.include_metadata && selected.count(planetscale_metadata) != 0;
 
-  const auto& known_key = shape.table.primary_key.empty() ? shape.table.identity : shape.table.primary_key;
-  const std::unordered_set<std::string> key(known_key.begin(), known_key.end());
+  const std::unordered_set<std::string> key(shape.table.row_key().begin(), shape.table.row_key().end());
   std::unordered_set<std::string> seen;
   std::vector<std::string> unselected;
   std::vector<std::string> reserved;

@@ -52,6 +52,8 @@ struct table_definition {
   /// information_schema's guess for one shard times the shards; absent when it has none.
   std::optional<std::uint64_t> row_estimate;
 
+  /// By what a destination tells rows apart, whatever filled it in.
+  const std::vector<std::string>& row_key() const { return primary_key.empty() ? identity : primary_key; }
   const column_definition* find(const std::string& name) const {
     for (const auto& column : columns)
       if (column.name == name) return &column;
