@@ -23,10 +23,8 @@ result<looked_up_rows> rows_of(mysql_session& session, const row_lookup& lookup)
   // A shard is asked, not the keyspace, so that a row that has just moved to another shard is not taken for this one's.
   auto target = session.use(lookup.table.keyspace.str() + "/" + lookup.shard.str());
   if (!target) return fail(std::move(target.error()));
-  for (const auto& statement : lookup_preparation()) {
-    auto prepared = session.query(statement);
-    if (!prepared) return fail(std::move(prepared.error()));
-  }
+  auto prepared = session.query(lookup_preparation());
+  if (!prepared) return fail(std::move(prepared.error()));
   auto answer = session.query(*sql);
   if (!answer) return fail(std::move(answer.error()));
   looked_up_rows rows(lookup.keys.size());

@@ -565,16 +565,13 @@ result<void> stream_session::gather_lookup() {
   lookup_.table = table.shape->id;
   lookup_.shard = rows_shard_->shard;
   std::vector<std::size_t> key_positions;
-  std::vector<std::string> names;
-  for (const auto& column : *target.columns) {
-    const bool is_text = !target.encoder->character_set(names.size()).empty();
-    lookup_.columns.push_back({column.name, is_text});
-    names.push_back(column.name);
-  }
+  for (std::size_t i = 0; i < target.columns->size(); ++i)
+    lookup_.columns.push_back({(*target.columns)[i].name, !target.encoder->character_set(i).empty()});
   for (const auto& name : definition.primary_key) {
-    const auto at = std::find(names.begin(), names.end(), name);
-    if (at == names.end()) return incomplete("the primary key is not among them");
-    const auto position = static_cast<std::size_t>(at - names.begin());
+    const auto at = std::find_if(lookup_.columns.begin(), lookup_.columns.end(),
+                                 [&name](const row_lookup::column& column) { return column.name == name; });
+    if (at == lookup_.columns.end()) return incomplete("the primary key is not among them");
+    const auto position = static_cast<std::size_t>(at - lookup_.columns.begin());
     key_positions.push_back(position);
     const column_definition* known = definition.find(name);
     // WHERE f = 3.99 finds no FLOAT: the row would count as gone, and its change would be skipped.

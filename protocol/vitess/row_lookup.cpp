@@ -63,7 +63,7 @@ void looked_up_row::add(const std::optional<std::string_view>& value) {
   if (value) values.append(*value);
 }
 
-std::vector<std::string> lookup_preparation() { return {"set time_zone = '+00:00'"}; }
+std::string lookup_preparation() { return "set time_zone = '+00:00'"; }
 
 result<std::string> lookup_query(const row_lookup& lookup) {
   std::string columns;

@@ -53,9 +53,9 @@ struct looked_up_row {
 /// As many entries as keys; nothing where the row is gone.
 using looked_up_rows = std::vector<std::optional<looked_up_row>>;
 
-/// The statements that prepare a session for the question, and the question: one SELECT per key, joined by UNION ALL,
+/// The statement that prepares a session for the question, and the question: one SELECT per key, joined by UNION ALL,
 /// each with the key's index in front. Error: response_malformed for a key value that its type cannot have.
-std::vector<std::string> lookup_preparation();
+std::string lookup_preparation();
 result<std::string> lookup_query(const row_lookup& lookup);
 
 }  // namespace psource
