@@ -318,7 +318,7 @@ void stream_reader_state::end_attempt(const stream_end& end) {
       place.has_position = place.has_position || !table.start_of(cursor).empty();
   failure why = classify_stream_end(end, place);
   // Where the stream has come further since, or breaks for another reason, the position was not what ended it.
-  if (suspicion && may_refuse_the_position(end) && session->advances() == advances_at_open) why = *suspicion;
+  if (suspicion && may_refuse_the_position(end.message) && session->advances() == advances_at_open) why = *suspicion;
   attempt_failed(why);
 }
 

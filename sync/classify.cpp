@@ -51,13 +51,7 @@ bool has_not_executed_the_position(std::string_view text) { return has(text, {"G
 
 }  // namespace
 
-bool may_refuse_the_position(const stream_end& end) {
-  return found_no_tablet(end.message) || has_not_executed_the_position(end.message);
-}
-
-bool may_refuse_the_position(const failure& why) {
-  return found_no_tablet(why.detail) || has_not_executed_the_position(why.detail);
-}
+bool may_refuse_the_position(std::string_view text) { return found_no_tablet(text) || has_not_executed_the_position(text); }
 
 failure classify_stream_end(const stream_end& end, const stream_place& place) {
   const std::string& text = end.message;

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "clients/vstream.hpp"
 #include "protocol/failure.hpp"
@@ -23,11 +24,9 @@ struct stream_place {
   bool copies = false;
 };
 
-/// The server found no tablet for the stream, or one that has not executed its position: also what it says where the binary logs that
-/// the position needs are gone.
-bool may_refuse_the_position(const stream_end& end);
-/// The same of what classify_stream_end() made of it.
-bool may_refuse_the_position(const failure& why);
+/// Whether a stream's last words (stream_end::message, or failure::detail of what classify_stream_end() made of it) are that the server
+/// found no tablet for it, or one that has not executed its position: also what it says where the binary logs that the position needs are gone.
+bool may_refuse_the_position(std::string_view text);
 
 /// What a stream's end means. Total: an unknown text becomes stream_broken with the server's words.
 failure classify_stream_end(const stream_end& end, const stream_place& place);

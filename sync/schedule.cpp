@@ -460,25 +460,26 @@ void sync_schedule::judge(failed_call& call) {
 }
 
 sync_schedule::loss sync_schedule::what_is_lost(const failed_call& call) const {
-  const auto& [spec, why, tables] = call;
+  const session_spec& spec = call.spec;
+  const failure& why = call.why;
+  const auto& tables = call.tables;
   if (tables.empty()) return loss::none;
   // One shard of a merge that was undone stands before its journal, another behind it: alone the first one's stream
   // fails, and together it waits for the other for ever. Where the merge was done anew since, its shards are old ones.
-  const auto waits_for_another = [&spec = spec, &why = why, &stands = tables.front().cursors] {
-    return why.code == error_code::stream_stalled && (spec.rejoined || !spec.old_shards.empty()) &&
-           std::count_if(spec.shards.begin(), spec.shards.end(),
-                         [&](const shard_name& shard) { return stands.count(shard) > 0; }) > 1;
-  };
+  const bool waits_for_another =
+      why.code == error_code::stream_stalled && (spec.rejoined || !spec.old_shards.empty()) &&
+      std::count_if(spec.shards.begin(), spec.shards.end(),
+                    [&](const shard_name& shard) { return tables.front().cursors.count(shard) > 0; }) > 1;
   const bool stays_refused = why.code == error_code::shards_changed && spec.rejoined &&
                              accounts_.at(tables.front().stream).rounds >= most_rounds;
   // Where nothing was undone it may as well have met a slow server.
-  if (waits_for_another() || stays_refused) return spec.rejoined ? loss::undone : loss::apart;
-  const bool stays_on_old_shards = std::any_of(tables.begin(), tables.end(), [&spec = spec](const session_table& table) {
+  if (waits_for_another || stays_refused) return spec.rejoined ? loss::undone : loss::apart;
+  const bool stays_on_old_shards = std::any_of(tables.begin(), tables.end(), [&](const session_table& table) {
     return std::any_of(table.cursors.begin(), table.cursors.end(), [&](const auto& entry) { return spec.is_old(entry.first); });
   });
   // Whether the binary logs of an old shard are gone nobody tells: the MySQL port leads to shards that serve. The stream finds no
   // tablet then, as it does while those of the shard are down.
-  if (stays_on_old_shards && may_refuse_the_position(why)) return loss::unreadable;
+  if (stays_on_old_shards && may_refuse_the_position(why.detail)) return loss::unreadable;
   // Old events that no longer fit a table are lost for good as well, and so are old shards that cannot be followed: the
   // next plan would be the same, unless the stream has left them behind.
   const bool lost = why.code == error_code::position_lost || why.code == error_code::position_foreign ||
