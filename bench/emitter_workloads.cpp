@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "actors/emitter.hpp"
+#include "bench/fixed_clock.hpp"
 #include "bench/workloads.hpp"
 
 namespace psource::bench {
@@ -19,11 +20,6 @@ struct null_output final : output {
   std::size_t taken = 0;
 };
 
-struct still_clock final : sync_clock {
-  std::int64_t wall_milliseconds() const override { return 1; }
-  std::int64_t server_microseconds() const override { return 1; }
-};
-
 /// An emitter on the calling thread: messages wait until they are run.
 class lone_emitter {
  public:
@@ -33,7 +29,7 @@ class lone_emitter {
       planned[i].ledger.id = {keyspace_name("bench"), table_name("sbtest" + std::to_string(i + 1))};
       planned[i].ledger.cursors[shard_name("-")] = {};
     }
-    actor_ = system_.spawn(emitter, coordinator_actor(), out_, std::make_shared<still_clock>(), std::make_shared<run_counters>(),
+    actor_ = system_.spawn(emitter, coordinator_actor(), out_, std::make_shared<fixed_clock>(), std::make_shared<run_counters>(),
                            emitter_settings(), std::move(planned));
     jobs_.run();
   }

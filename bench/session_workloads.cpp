@@ -2,18 +2,13 @@
 #include <memory>
 #include <stdexcept>
 
+#include "bench/fixed_clock.hpp"
 #include "bench/rows.hpp"
 #include "bench/workloads.hpp"
 #include "sync/stream_session.hpp"
 
 namespace psource::bench {
 namespace {
-
-class fixed_clock final : public sync_clock {
- public:
-  std::int64_t wall_milliseconds() const override { return 1'767'225'600'000; }
-  std::int64_t server_microseconds() const override { return 1'767'225'600'000'000; }
-};
 
 workload pumping(std::string name, stream_kind kind, std::size_t rows, std::size_t transaction_rows,
                  bool cdc) {
