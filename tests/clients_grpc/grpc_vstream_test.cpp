@@ -70,6 +70,24 @@ scripted_server::script_function always(call_script script) {
   return [script = std::move(script)](const seen_call&) { return script; };
 }
 
+// `script` for calls that ask for `request`, one word for all others (see ping()).
+scripted_server::script_function pong_or(const char* request, const call_script& script) {
+  return [request, script](const seen_call& seen) {
+    return seen.request == request ? script : call_script{{"pong"}, 1, grpc::Status::OK};
+  };
+}
+
+struct open_call {
+  std::shared_ptr<recording_listener> listener = std::make_shared<recording_listener>();
+  std::unique_ptr<vstream_call> call;
+};
+
+std::vector<open_call> open_calls(grpc_vstream_client& client, std::size_t count) {
+  std::vector<open_call> all(count);
+  for (auto& one : all) one.call = client.open({"big"}, one.listener);
+  return all;
+}
+
 }  // namespace
 
 TEST_CASE("a call is fed from its first response until nothing is found any more, or it is dropped") {
@@ -182,10 +200,7 @@ TEST_CASE("a call that is not taken from holds back the server") {
   constexpr std::size_t count = 2'000;
   const transport_limits limits;
   const std::size_t bound = limits.read_ahead + size + 256 * (limits.read_ahead / size + 1);
-  scripted_server server([&](const seen_call& seen) {
-    return seen.request == "big" ? call_script{{std::string(size, 'x')}, count, grpc::Status::OK}
-                                 : call_script{{"pong"}, 1, grpc::Status::OK};
-  });
+  scripted_server server(pong_or("big", {{std::string(size, 'x')}, count, grpc::Status::OK}));
   auto client = client_of(server.settings(), {1, false}, limits);
   auto listener = std::make_shared<recording_listener>();
   auto call = client->open({"big"}, listener);
@@ -262,10 +277,7 @@ TEST_CASE("a call that is not taken from holds no more than twice its window bes
   constexpr std::size_t window = 1024 * 1024;
   // What was read ahead, and what the server's side of the transport takes without sending it.
   constexpr std::size_t beside = transport_limits().read_ahead + 64 * 1024 + 2 * size;
-  scripted_server server([&](const seen_call& seen) {
-    return seen.request == "big" ? call_script{{std::string(size, 'x')}, count, grpc::Status::OK}
-                                 : call_script{{"pong"}, 1, grpc::Status::OK};
-  });
+  scripted_server server(pong_or("big", {{std::string(size, 'x')}, count, grpc::Status::OK}));
   // Whether gRPC would probe or not.
   bool probe = true;
   SUBCASE("with few streams") {}
@@ -346,25 +358,17 @@ TEST_CASE("usual responses stay in gRPC's pieces, up to 8 MiB in all; small and 
 TEST_CASE("many calls together read little ahead, and all of them come to their ends") {
   constexpr std::size_t size = 300'000;
   constexpr std::size_t calls = 40;
-  scripted_server server([&](const seen_call& seen) {
-    return seen.request == "big" ? call_script{{std::string(size, 'x')}, 5, grpc::Status::OK}
-                                 : call_script{{"pong"}, 1, grpc::Status::OK};
-  });
+  scripted_server server(pong_or("big", {{std::string(size, 'x')}, 5, grpc::Status::OK}));
   transport_limits limits;
   limits.read_ahead = size;
   limits.read_ahead_of_all = 4 * size;
   auto client = client_of(server.settings(), {2, false}, limits);
-  struct one_call {
-    std::shared_ptr<recording_listener> listener = std::make_shared<recording_listener>();
-    std::unique_ptr<vstream_call> call;
-  };
-  std::vector<one_call> all(calls);
-  for (auto& one : all) one.call = client->open({"big"}, one.listener);
+  const auto all = open_calls(*client, calls);
 
   // Nothing was taken, so each has one: that is not read ahead.
   CHECK(fills_up(*client, calls * size));
   std::vector<response_buffer> taken;
-  for (auto& one : all) {
+  for (const auto& one : all) {
     taken.push_back(one.call->take());
     REQUIRE(taken.back() != nullptr);
   }
@@ -375,7 +379,7 @@ TEST_CASE("many calls together read little ahead, and all of them come to their 
     REQUIRE(client->held_bytes() == held);
   }
   taken.clear();
-  for (auto& one : all) CHECK(take_all(*one.call, *one.listener).size() == 4);
+  for (const auto& one : all) CHECK(take_all(*one.call, *one.listener).size() == 4);
   CHECK(client->held_bytes() == 0);
 }
 
@@ -388,17 +392,9 @@ TEST_CASE("with its own limits the client holds no more than is documented of ma
   constexpr std::size_t bound = (std::size_t{4} << 20) + calls * (size + response_overhead);
   static_assert(limits.read_ahead_of_all == std::size_t{4} << 20 && limits.read_ahead == std::size_t{1} << 20);
   static_assert(bound < calls * limits.read_ahead, "each for itself they would hold more");
-  scripted_server server([&](const seen_call& seen) {
-    return seen.request == "big" ? call_script{{std::string(size, 'x')}, count, grpc::Status::OK}
-                                 : call_script{{"pong"}, 1, grpc::Status::OK};
-  });
+  scripted_server server(pong_or("big", {{std::string(size, 'x')}, count, grpc::Status::OK}));
   auto client = client_of(server.settings(), {2, false});
-  struct one_call {
-    std::shared_ptr<recording_listener> listener = std::make_shared<recording_listener>();
-    std::unique_ptr<vstream_call> call;
-  };
-  std::vector<one_call> all(calls);
-  for (auto& one : all) one.call = client->open({"big"}, one.listener);
+  const auto all = open_calls(*client, calls);
 
   // One of each: that is not read ahead.
   CHECK(fills_up(*client, calls * size));
@@ -409,7 +405,7 @@ TEST_CASE("with its own limits the client holds no more than is documented of ma
   CHECK(client->fed_calls() == calls);
 
   // Nor do they read more while one after the other is emptied.
-  for (auto& one : all) {
+  for (const auto& one : all) {
     std::size_t taken = 0;
     for (;;) {
       const bool last = one.listener->ended();
@@ -427,10 +423,7 @@ TEST_CASE("with its own limits the client holds no more than is documented of ma
 
 TEST_CASE("empty responses count against the read-ahead too") {
   constexpr std::size_t count = 20'000;
-  scripted_server server([&](const seen_call& seen) {
-    return seen.request == "many" ? call_script{{""}, count, grpc::Status::OK}
-                                  : call_script{{"pong"}, 1, grpc::Status::OK};
-  });
+  scripted_server server(pong_or("many", {{""}, count, grpc::Status::OK}));
   const transport_limits limits;
   auto client = client_of(server.settings(), {1, false}, limits);
   auto listener = std::make_shared<recording_listener>();

@@ -73,6 +73,19 @@ std::map<std::string, std::string> serving_truth(const keyspace& ks) {
   return out;
 }
 
+// A call whose position nobody has any more: heartbeats, then its end.
+void check_that_it_searches_for_5_seconds(driver& lost, const std::string& shard) {
+  lost.waited = std::chrono::seconds(4);
+  CHECK(lost.take().empty());
+  CHECK(lost.last_step == vstream_session::step::idle);
+  lost.waited = std::chrono::seconds(5);
+  CHECK(lost.take().empty());
+  CHECK(lost.last_step == vstream_session::step::ended);
+  CHECK(lost.session().status().code == 1);
+  CHECK(lost.session().status().message.find("failed to find a PRIMARY tablet for VStream in " + shard) !=
+        std::string::npos);
+}
+
 }  // namespace
 
 TEST_CASE("a fault file is read line by line") {
@@ -526,15 +539,7 @@ TEST_CASE("purged binary logs bring heartbeats, then CANCELED; the MySQL port te
   driver lost(b, at(old));
   CHECK(lost.take().empty());
   CHECK(lost.last_step == vstream_session::step::idle);
-  lost.waited = std::chrono::seconds(4);
-  CHECK(lost.take().empty());
-  CHECK(lost.last_step == vstream_session::step::idle);
-  lost.waited = std::chrono::seconds(5);
-  CHECK(lost.take().empty());
-  CHECK(lost.last_step == vstream_session::step::ended);
-  CHECK(lost.session().status().code == 1);
-  CHECK(lost.session().status().message.find("failed to find a PRIMARY tablet for VStream in k/-") !=
-        std::string::npos);
+  check_that_it_searches_for_5_seconds(lost, "k/-");
   driver kept(b, at(s.position(2)));
   CHECK(kept.take().size() == 1);
   driver copy(b, copy_request("k", {"-"}, {"sbtest1"}));
@@ -597,15 +602,7 @@ TEST_CASE("an old shard that is kept is purged and fails over like any other") {
 
   faults->next(view_of("-80", 3), had);
   driver lost(b, saved);
-  lost.waited = std::chrono::seconds(4);
-  CHECK(lost.take().empty());
-  CHECK(lost.last_step == vstream_session::step::idle);
-  lost.waited = std::chrono::seconds(5);
-  CHECK(lost.take().empty());
-  CHECK(lost.last_step == vstream_session::step::ended);
-  CHECK(lost.session().status().code == 1);
-  CHECK(lost.session().status().message.find("failed to find a PRIMARY tablet for VStream in k/-80") !=
-        std::string::npos);
+  check_that_it_searches_for_5_seconds(lost, "k/-80");
 }
 
 TEST_CASE("a fault of the branch that finds nothing to happen to is told as missed, or refused when it never can") {

@@ -45,6 +45,16 @@ std::vector<session_table> at(const session_spec& spec, const std::string& posit
   return tables;
 }
 
+// -80 was split, and is followed to the two shards in its place.
+session_spec spec_of_a_split() {
+  auto spec = spec_of(stream_kind::catch_up, "-80", {0});
+  spec.stops.clear();
+  spec.stops[shard_name("-40")] = gtids(server + "1-10");
+  spec.stops[shard_name("40-80")] = gtids(server + "1-10");
+  spec.old_shards = {shard_name("-80")};
+  return spec;
+}
+
 }  // namespace
 
 TEST_CASE("streams without anything to read are over at once") {
@@ -486,11 +496,7 @@ TEST_CASE("a lost position fails the sync, or copies again with the cursor kept 
 }
 
 TEST_CASE("tables of old shards that are gone are copied again from the shards that serve") {
-  auto spec = spec_of(stream_kind::catch_up, "-80", {0});
-  spec.stops.clear();
-  spec.stops[shard_name("-40")] = gtids(server + "1-10");
-  spec.stops[shard_name("40-80")] = gtids(server + "1-10");
-  spec.old_shards = {shard_name("-80")};
+  auto spec = spec_of_a_split();
   auto plan = plan_of(1, {spec});
   schedule_limits limits;
   limits.on_lost_position = lost_position_behavior::resync_data;
@@ -508,11 +514,7 @@ TEST_CASE("tables of old shards that are gone are copied again from the shards t
 }
 
 TEST_CASE("an old shard that no tablet serves is told with what may be behind it, or copied again where configured") {
-  auto spec = spec_of(stream_kind::catch_up, "-80", {0});
-  spec.stops.clear();
-  spec.stops[shard_name("-40")] = gtids(server + "1-10");
-  spec.stops[shard_name("40-80")] = gtids(server + "1-10");
-  spec.old_shards = {shard_name("-80")};
+  auto spec = spec_of_a_split();
   const auto plan = [&] { return plan_of(1, {spec}); };
   const failure no_tablet{error_code::stream_broken, "No tablet.", "failed to find a PRIMARY tablet for VStream in ks/-80",
                           std::nullopt};
@@ -581,11 +583,7 @@ TEST_CASE("a refused primary key ends a full refresh: started over it would deli
 }
 
 TEST_CASE("a shard copied in place of an old one has only its own stop to reach") {
-  auto spec = spec_of(stream_kind::catch_up, "-80", {0});
-  spec.stops.clear();
-  spec.stops[shard_name("-40")] = gtids(server + "1-10");
-  spec.stops[shard_name("40-80")] = gtids(server + "1-10");
-  spec.old_shards = {shard_name("-80")};
+  auto spec = spec_of_a_split();
   auto plan = plan_of(1, {spec});
   schedule_limits limits;
   limits.on_lost_position = lost_position_behavior::resync_data;
