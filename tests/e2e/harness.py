@@ -282,6 +282,11 @@ class Process:
         self.read += line
         return line
 
+    def wait_for_line(self, text, limit=LIMIT):
+        """Takes lines until one has the text."""
+        while text not in (line := self.line(limit)):
+            assert line, f"standard output ended without {text!r}"
+
     def rest(self, limit=LIMIT):
         """Reads to the end and waits for the exit; returns everything that was ever read."""
         deadline = time.monotonic() + limit

@@ -129,11 +129,6 @@ class WatchedRead(Process):
         while text not in self.said:
             assert self._listen(deadline), f"standard error ended with {bytes(self.said)!r}"
 
-    def wait_for_line(self, text, limit=LIMIT):
-        """Takes lines of standard output until one has the text."""
-        while text not in (line := self.line(limit)):
-            assert line, f"standard output ended without {text!r}"
-
     def stderr(self):
         deadline = time.monotonic() + LIMIT
         while self._listen(deadline):

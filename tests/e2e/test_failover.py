@@ -55,8 +55,7 @@ class PurgedLogs(FaultTest):
         connector = self.connector(branch.config(max_streams=1))
         configured = configure(connector.catalog)
         with connector.start_read(configured) as process:
-            while b'"type":"RECORD"' not in process.line():
-                pass
+            process.wait_for_line(b'"type":"RECORD"')
             process.signal(signal.SIGKILL)
             killed = process.transcript(cut=True)
         begun = {record_stream(r) for r in killed.records}

@@ -294,8 +294,7 @@ class Phases(FaultTest):
         branch = self.faulty(faults, ["commerce:1"], rows=6000)
         connector = self.connector(branch.config(max_retries=1000))
         with connector.start_read() as process:
-            while b"Trying again" not in process.line():
-                pass
+            process.wait_for_line(b"Trying again")
             process.signal(signal.SIGTERM)
             stopped = process.transcript(15)
         self.assertEqual(-signal.SIGTERM, stopped.code, stopped.explain())

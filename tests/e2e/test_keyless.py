@@ -57,8 +57,7 @@ class WithoutKey(FaultTest):
         branch, connector, _ = self.keyless(rows=30_000)
         configured = configure(connector.catalog, mode, only=["keyless"], **marks)
         with connector.start_read(configured) as process:
-            while b'"RECORD"' not in process.line():
-                pass
+            process.wait_for_line(b'"RECORD"')
             process.signal(signal.SIGTERM)
             killed = process.transcript()
         self.assertTrue(0 < len(killed.records) < 30_000)

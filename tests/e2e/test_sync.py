@@ -305,8 +305,7 @@ class WhileWritten(BranchTest):
         branch = self.branch(["commerce:4"], tables=2, rows=30_000)
         connector = self.connector(branch.config())
         with connector.start_read() as process:
-            while b'"type":"RECORD"' not in process.line():
-                pass
+            process.wait_for_line(b'"type":"RECORD"')
             # Nobody reads on: the read stands still with all its threads.
             classes = {os.sched_getscheduler(int(thread)) for thread in os.listdir(f"/proc/{process.process.pid}/task")}
             process.signal(signal.SIGTERM)
