@@ -17,6 +17,9 @@ namespace {
 // would stop them, and the actor system waits for them.
 constexpr auto with_me = caf::monitored + caf::linked;
 
+// Before planning again, after so many rounds without success: 1, 2, 4 and 8 s.
+std::chrono::seconds replan_delay(unsigned rounds) { return std::chrono::seconds(1U << std::min(rounds - 1, 3U)); }
+
 }  // namespace
 
 void coordinator_state::begin(sync_plan& plan) {
@@ -88,7 +91,7 @@ void coordinator_state::begin_inquiry(inquiry why) {
   asking = why;
   // Traffic is switched to new shards in steps: each further round waits longer.
   if (why == inquiry::plan && schedule->rounds() > 0)
-    self->delayed_send(coordinator_actor(self), retry_delay(schedule->rounds(), 1.0), plan_atom::value);
+    self->delayed_send(coordinator_actor(self), replan_delay(schedule->rounds()), plan_atom::value);
   else
     list_serving();
 }

@@ -28,6 +28,9 @@ using std::chrono::seconds;
 
 // vtgate looks for a tablet for 90 s; slow peeks of 44 s were seen at users'.
 constexpr seconds peek_wait{100};
+// The first of several attempts: vtgate looks for a tablet every 30 s only, and in a failover or a reshard one serves (or other
+// shards do) a few seconds later.
+constexpr seconds first_peek_wait{10};
 constexpr seconds tls_wait{5};
 
 // Streams wait for these answers, and so does the end of the run.
@@ -86,14 +89,11 @@ failure with_tls_fault_named(failure why, const connection_settings& connection)
   return names_it ? std::move(probe.error()) : why;
 }
 
-// Everything that is asked before the first stream: blocking, and before the actor system exists.
-result<prepared> prepare(inputs in, const command_options& options, const redactor& hide) {
-  prepared ready;
+// Everything that is asked before the first stream: blocking, and before the actor system exists. Another attempt after one that
+// failed asks for everything again (the shards may be others by then), but keeps the client.
+result<void> ask_branch(prepared& ready, const connection_settings& connection, milliseconds peek_limit,
+                        const command_options& options, const redactor& hide) {
   plan_input& input = ready.input;
-  input.config = std::move(in.config);
-  input.streams = std::move(in.streams);
-  input.state = std::move(in.state);
-  const connection_settings connection = to_connection(input.config);
   auto session = mysql_session::connect(connection);
   if (!session) return fail(std::move(session.error()));
   // Before the peek, which may take a minute and more.
@@ -116,12 +116,14 @@ result<prepared> prepare(inputs in, const command_options& options, const redact
     if (wanted == 0) names.clear();
     calls += names.size() * static_cast<std::size_t>(wanted);
   }
-  const std::size_t streams = std::max<std::size_t>(1, std::min(calls, input.config.max_streams));
-  // A MySQL port elsewhere says nothing about the line to the VStream port.
-  const auto line = connection.mysql_host == connection.host ? round_trip(**session) : std::nullopt;
-  auto client = grpc_vstream_client::make(connection, plan_channels(static_cast<unsigned>(streams), line));
-  if (!client) return fail(std::move(client.error()));
-  ready.client = std::move(*client);
+  if (!ready.client) {
+    const std::size_t streams = std::max<std::size_t>(1, std::min(calls, input.config.max_streams));
+    // A MySQL port elsewhere says nothing about the line to the VStream port.
+    const auto line = connection.mysql_host == connection.host ? round_trip(**session) : std::nullopt;
+    auto client = grpc_vstream_client::make(connection, plan_channels(static_cast<unsigned>(streams), line));
+    if (!client) return fail(std::move(client.error()));
+    ready.client = std::move(*client);
+  }
 
   std::size_t shard_count = 0;
   for (const auto& [keyspace, names] : *shards) shard_count += names.size();
@@ -129,21 +131,9 @@ result<prepared> prepare(inputs in, const command_options& options, const redact
       "Reading " + std::to_string(input.streams.size()) + " tables from " + std::to_string(shard_count) +
           " shards; asking where each shard stands.",
       options, hide);
-  for (unsigned attempt = 1;; ++attempt) {
-    auto stops = peek_all(*ready.client, input.config, *shards, names_of(input.tables), peek_wait);
-    if (stops) {
-      input.stops = std::move(*stops);
-      break;
-    }
-    if (!is_retryable(stops.error().code) || attempt > input.config.max_retries) {
-      failure why = with_tls_fault_named(std::move(stops.error()), connection);
-      if (attempt > 1) why.message += " Given up after " + std::to_string(attempt) + " attempts.";
-      return fail(std::move(why));
-    }
-    const auto delay = retry_delay(attempt, 0.5);
-    say(log_level::warn, retry_warning(stops.error(), delay, attempt, input.config.max_retries), options, hide);
-    std::this_thread::sleep_for(delay);
-  }
+  auto stops = peek_all(*ready.client, input.config, *shards, names_of(input.tables), peek_limit);
+  if (!stops) return fail(std::move(stops.error()));
+  input.stops = std::move(*stops);
   // After the peek: what is copied from here on is not older than the stop positions.
   auto now = server_clock_micros(**session);
   if (!now) {
@@ -159,7 +149,31 @@ result<prepared> prepare(inputs in, const command_options& options, const redact
     // Who cannot answer proves nothing.
     if (auto told = ask_server_positions(**session, shard, tablet_type::primary)) input.primaries[shard] = std::move(*told);
   }
-  return ready;
+  return {};
+}
+
+// A failover, a restart of vtgate or the moment in which a reshard switches traffic shall not end a read that has only begun.
+result<prepared> prepare(inputs in, const command_options& options, const redactor& hide) {
+  prepared ready;
+  ready.input.config = std::move(in.config);
+  ready.input.streams = std::move(in.streams);
+  ready.input.state = std::move(in.state);
+  const unsigned retries = ready.input.config.max_retries;
+  const connection_settings connection = to_connection(ready.input.config);
+  for (unsigned attempt = 1;; ++attempt) {
+    const bool first_of_several = attempt == 1 && retries > 0;
+    auto asked = ask_branch(ready, connection, first_of_several ? first_peek_wait : peek_wait, options, hide);
+    if (asked) return ready;
+    if (!may_pass(asked.error()) || attempt > retries) {
+      // Without a client it was the MySQL port that failed, which names its faults itself.
+      failure why = ready.client ? with_tls_fault_named(std::move(asked.error()), connection) : std::move(asked.error());
+      if (attempt > 1) why.message += " Given up after " + std::to_string(attempt) + " attempts.";
+      return fail(std::move(why));
+    }
+    const auto delay = retry_delay(attempt, 0.5);
+    say(log_level::warn, retry_warning(asked.error(), delay, attempt, retries), options, hide);
+    std::this_thread::sleep_for(delay);
+  }
 }
 
 engine_options options_of(const source_config& config, const command_options& options, const redactor& hide) {

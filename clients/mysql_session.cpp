@@ -216,6 +216,9 @@ failure explain_mysql_fault(const mysql_fault& fault, const connection_settings&
   if (contains(said, "vt05003"))
     return make(error_code::keyspace_unknown, "The branch at " + where + " does not know the keyspace.",
                 detail);
+  if (fault.during_login && contains(said, "must use ssl/tls"))
+    return make(error_code::tls_failed, "The MySQL server " + where + " takes connections with TLS only. Set tls.mode to \"verify\".",
+                detail);
   if (fault.during_login)
     return unreachable("The MySQL server " + where + " did not let us in: " + fault.text);
   return make(error_code::query_failed, "The MySQL server " + where + " could not answer: " + fault.text,

@@ -177,7 +177,7 @@ tl::expected<std::map<shard_id, std::string>, peek_failure> peek_positions(
       late.what.code = error_code::stream_stalled;
       late.what.message = "The server did not tell the current position of keyspace " + keyspace.str() +
                           ", shard " + list_of(late.missing) + " within " +
-                          std::to_string(wait.count() / 1000) + " s. Most often no " +
+                          std::to_string((wait.count() + 500) / 1000) + " s. Most often no " +
                           to_string(options.type) + " tablet serves there.";
       return tl::unexpected<peek_failure>(std::move(late));
     }

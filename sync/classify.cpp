@@ -2,6 +2,7 @@
 #include "sync/classify.hpp"
 
 #include <algorithm>
+#include <array>
 #include <initializer_list>
 #include <string_view>
 
@@ -25,13 +26,25 @@ bool has(std::string_view text, std::initializer_list<std::string_view> needles)
                      [text](std::string_view needle) { return text.find(needle) != std::string_view::npos; });
 }
 
-// The message of a server may be some KiB long; people need its end, where the cause stands. It is cut between two words:
-// half a secret would not be recognised as one when the line is masked.
-std::string shorten(const std::string& text) {
+// The message of a server may be some KiB long; people need its end, where the cause stands, or what stands before the stack
+// trace of a panic. It is cut between two words: half a secret would not be recognised as one when the line is masked.
+std::string shorten(std::string text) {
   constexpr std::size_t limit = 600;
+  if (const auto trace = text.find(". Stack-trace:"); trace != std::string::npos) {
+    text.erase(trace);
+    text.erase(text.find_last_not_of(" \r\n") + 1);
+  }
   if (text.size() <= limit) return text;
   const auto word = text.find(' ', text.size() - limit);
   return "…" + (word == std::string::npos ? std::string() : text.substr(word));
+}
+
+// Syntax error, unknown column, unknown table, what vtgate does not support.
+bool never_answered(const failure& why) {
+  constexpr std::array numbers{"1054", "1064", "1109", "1146", "1235"};
+  return why.code == error_code::query_failed && std::any_of(numbers.begin(), numbers.end(), [&why](const std::string& number) {
+           return why.detail.rfind(number + ":", 0) == 0 || why.detail.find("(errno " + number + ")") != std::string::npos;
+         });
 }
 
 // "table customers is not present in the database" → customers
@@ -127,7 +140,7 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
     return of_table(error_code::lastpk_refused, table_in(text, "lastpk for table ", {}),
                     "The server refuses to resume a copy on " + where + ": the primary key has changed.");
   }
-  if (has(text, {"partial row image encountered"}))
+  if (has(text, {"partial row image encountered", "minimal binlog_row_image is not supported"}))
     return make(error_code::row_image_incomplete,
                 "Changes on " + where +
                     " leave out columns that Vitess needs (binlog_row_image=MINIMAL, on the server or in a session of it). Set "
@@ -169,16 +182,9 @@ failure classify_stream_end(const stream_end& end, const stream_place& place) {
 }
 
 failure classify_lookup_failure(failure why, const stream_id& table) {
-  const auto mysql_error = [&why](std::initializer_list<const char*> numbers) {
-    return std::any_of(numbers.begin(), numbers.end(), [&why](const std::string& number) {
-      return why.detail.rfind(number + ":", 0) == 0 || why.detail.find("(errno " + number + ")") != std::string::npos;
-    });
-  };
-  // Syntax error, unknown column, unknown table, what vtgate does not support.
   const bool lasts = why.code == error_code::response_malformed || why.code == error_code::response_too_large ||
                      why.code == error_code::credentials_refused || why.code == error_code::config_invalid ||
-                     why.code == error_code::internal ||
-                     (why.code == error_code::query_failed && mysql_error({"1054", "1064", "1109", "1146", "1235"}));
+                     why.code == error_code::internal || never_answered(why);
   if (lasts)
     why.code = error_code::row_image_incomplete;
   else if (why.code != error_code::host_unreachable && why.code != error_code::tls_failed)
@@ -207,11 +213,15 @@ bool is_retryable(error_code code) {
   }
 }
 
+bool may_pass(const failure& why) {
+  return is_retryable(why.code) || (why.code == error_code::query_failed && !never_answered(why));
+}
+
 std::chrono::milliseconds retry_delay(unsigned attempt, double jitter) {
   constexpr double first = 1000.0;
   constexpr double longest = 60000.0;
   double delay = first;
-  for (unsigned i = 1; i < attempt && delay < longest; ++i) delay *= 2;
+  for (unsigned i = 1; i < attempt && delay < longest; ++i) delay *= 6;
   delay = std::min(delay, longest);
   return std::chrono::milliseconds(static_cast<std::int64_t>(delay * (0.5 + jitter / 2)));
 }

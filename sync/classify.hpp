@@ -39,8 +39,13 @@ failure classify_lookup_failure(failure why, const stream_id& table);
 /// Trying again may help: the reader reconnects, with back-off.
 bool is_retryable(error_code code);
 
-/// How long to wait before attempt `attempt` (1 = the first retry): 1 s doubled up to 60 s, between half and all of it
-/// by `jitter` in [0, 1).
+/// The same for any question, of the MySQL port too: is_retryable(), or query_failed with another error than those of a
+/// statement that the server will never answer (syntax, an unknown column or table, what it does not support).
+bool may_pass(const failure& why);
+
+/// How long to wait before attempt `attempt` (1 = the first retry): 1 s, 6 s, 36 s and 60 s from then on, between half and all of
+/// it by `jitter` in [0, 1). The first retry is for connections that break, three together outlive a failover that nobody planned
+/// (about half a minute; vtgate answers at once meanwhile).
 std::chrono::milliseconds retry_delay(unsigned attempt, double jitter);
 
 /// What to say before that: why, when, and the how-manieth of how many retries it is.

@@ -556,7 +556,7 @@ result<void> stream_session::gather_lookup() {
   const auto incomplete = [&](const char* why) {
     return fail(failure{error_code::row_image_incomplete,
                         "Changes of " + table.shape->id.to_string() +
-                            " leave unchanged columns out (binlog_row_image=NOBLOB or partial JSON), and " + why +
+                            " leave unchanged columns out (binlog_row_image=NOBLOB or MINIMAL, or partial JSON), and " + why +
                             ". Set binlog_row_image=FULL and binlog_row_value_options='' on the database.",
                         {},
                         table.shape->id});

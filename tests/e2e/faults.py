@@ -12,6 +12,11 @@ from tests.e2e.harness import BranchTest, configure
 BURST = 4000
 
 
+def warnings(transcripts):
+    """What was told of attempts that follow."""
+    return [log for t in transcripts for log in t.logs if log.startswith("WARN") and "Trying again" in log]
+
+
 class FaultTest(BranchTest):
     """A branch with a file of faults. After its first line it writes one for each fault that has begun."""
 

@@ -121,7 +121,7 @@ class InputFiles(ErrorTest):
                 self.assert_config_error(self.run_with("read", state=self.main.file(text)), "state")
 
     def test_server_gone(self):
-        with Connector(self.server.config(mysql_port=self.closed_port())) as connector:
+        with Connector(self.server.config(mysql_port=self.closed_port(), max_retries=0)) as connector:
             for command in ("discover", "read"):
                 with self.subTest(command=command):
                     arguments = ["--config", connector.config]

@@ -1,9 +1,11 @@
 """Servers that change under the reader: failovers, restarts, purged binary logs."""
+import contextlib
 import json
 import signal
+import socket
 import unittest
 
-from tests.e2e.faults import FaultTest
+from tests.e2e.faults import FaultTest, warnings
 from tests.e2e.harness import configure, cursors_of, difference, fold, move_cursors, record_stream, sbtest_truth, state_stream
 
 REFRESH = "Refresh and remove records"
@@ -28,6 +30,20 @@ class Servers(FaultTest):
         branch = self.faulty(faults, ["commerce:2"], rows=6000, write_rate=3000, write_total=3000)
         self.read_to_the_truth(branch, lambda: self.arm(branch, "restart"))
         self.assertEqual(2 * ["restart"], self.happened(branch))
+
+    def test_a_read_that_begins_while_nobody_listens(self):
+        """What is asked before the first stream is asked again, as streams are."""
+        branch = self.faulty([{"do": "restart", "ms": 1500, "on_signal": True}], ["commerce:2"], rows=100)
+        connector = self.connector(branch.config())
+        configured = configure(connector.catalog)
+        self.let_begin(branch, "restart")
+        with self.assertRaises(ConnectionRefusedError):
+            while True:
+                with contextlib.suppress(ConnectionResetError):
+                    socket.create_connection(("127.0.0.1", branch.mysql_port)).close()
+        transcript = connector.read(configured)
+        self.assertIn("(1 of 3)", "".join(warnings([transcript])))
+        self.assert_truth([transcript], branch)
 
 
 class PurgedLogs(FaultTest):

@@ -1,12 +1,8 @@
 """Streams that break in every way that local-branch knows: what is read equals the truth, or ends with the right message."""
 import unittest
 
-from tests.e2e.faults import FaultTest
+from tests.e2e.faults import FaultTest, warnings
 from tests.e2e.harness import SilentServer, configure, cursors_of, record_stream
-
-
-def warnings(transcripts):
-    return [log for t in transcripts for log in t.logs if log.startswith("WARN") and "Trying again" in log]
 
 
 class Streams(FaultTest):
@@ -112,6 +108,14 @@ class Stalls(FaultTest):
         transcripts = self.read_to_the_truth(branch, timeout_seconds=1)
         self.assertEqual([], warnings(transcripts))
         self.assertEqual(["stall"], self.happened(branch))
+
+    def test_a_peek_that_waits_for_a_tablet_is_asked_anew(self):
+        """vtgate looks for one every 30 s only, and sends heartbeats meanwhile; the next call finds it at once."""
+        branch = self.faulty([{"do": "stall", "heartbeats": True, "phase": "peek"}], ["commerce:2"], rows=100)
+        transcripts = self.read_to_the_truth(branch)
+        told = warnings(transcripts)
+        self.assertEqual(1, len(told), told)
+        self.assertIn("within 10 s", told[0])
 
 
 class Limits(FaultTest):

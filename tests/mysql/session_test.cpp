@@ -640,6 +640,8 @@ TEST_CASE("what the server's and the library's errors mean") {
         error_code::query_failed);
   CHECK(code(1040, "Too many connections", true) == error_code::host_unreachable);
   CHECK(code(1105, "server is starting", true) == error_code::host_unreachable);
+  CHECK(code(1105, "unknown error: Code: UNAVAILABLE\nserver does not allow insecure connections, client must use SSL/TLS\n", true) ==
+        error_code::tls_failed);
   CHECK(code(2006, "Server has gone away") == error_code::host_unreachable);
   CHECK(code(2013, "Lost connection to server during query") == error_code::host_unreachable);
   CHECK(code(2013, "tlsv13 alert certificate required") == error_code::tls_failed);

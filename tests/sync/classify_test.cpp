@@ -149,6 +149,38 @@ TEST_CASE("a look-up of incomplete rows is tried again unless it would end the s
   }
 }
 
+TEST_CASE("a question is asked again unless the server will never answer it") {
+  const auto passes = [](error_code code, const char* detail) { return may_pass({code, "It was so.", detail, std::nullopt}); };
+  CHECK(passes(error_code::query_failed, "1105: target: ks.-.primary: no healthy tablet available"));
+  CHECK(passes(error_code::query_failed, "1105: vttablet: rpc error: desc = operation not allowed in state SHUTTING_DOWN"));
+  CHECK(passes(error_code::host_unreachable, ""));
+  CHECK_FALSE(passes(error_code::query_failed, "1064: syntax error at position 5"));
+  CHECK_FALSE(passes(error_code::credentials_refused, ""));
+  CHECK_FALSE(passes(error_code::shard_unknown, ""));
+}
+
+// Texts of Vitess 24: the tablet's engine, and a row event of a session.
+TEST_CASE("images of rows with too little are told as what the user has to change") {
+  for (const char* text : {"vttablet: rpc error: code = Internal desc = minimal binlog_row_image is not supported by Vitess VReplication",
+                           "partial row image encountered: ensure binlog_row_image is set to 'full'"}) {
+    const failure what = classify_stream_end({13, text, false}, place);
+    CHECK(what.code == error_code::row_image_incomplete);
+    CHECK(what.message.find("MINIMAL") != std::string::npos);
+  }
+}
+
+TEST_CASE("of a panic the message has what it says, not where") {
+  const std::string trace(5000, 'x');
+  const failure what = classify_stream_end({2,
+                                            "persistent error in vstream for ks/-; giving up: vttablet: rpc error: code = Unknown desc = "
+                                            "uncaught panic: unable to decode object elements: [192 1]\n. Stack-trace:\n/vt/src/go/rbr.go:690 " +
+                                                trace,
+                                            false},
+                                           place);
+  CHECK(what.message.find("uncaught panic: unable to decode object elements: [192 1].") != std::string::npos);
+  CHECK(what.message.find("rbr.go") == std::string::npos);
+}
+
 TEST_CASE("no tablet is a matter of configuration only where nothing was read before") {
   stream_place fresh = place;
   fresh.has_position = false;
@@ -167,11 +199,12 @@ TEST_CASE("a host may be called anything") {
   CHECK(end.code == error_code::host_unreachable);
 }
 
-TEST_CASE("the back-off doubles, keeps below a minute and is spread by half") {
+TEST_CASE("the back-off begins with a second, outlives a failover in three, keeps below a minute and is spread by half") {
   using std::chrono::milliseconds;
   CHECK(retry_delay(1, 0.0) == milliseconds(500));
   CHECK(retry_delay(1, 1.0) == milliseconds(1000));
-  CHECK(retry_delay(3, 1.0) == milliseconds(4000));
+  CHECK(retry_delay(3, 1.0) == milliseconds(36000));
+  CHECK(retry_delay(4, 1.0) == milliseconds(60000));
   CHECK(retry_delay(1000000, 1.0) == milliseconds(60000));
 }
 
