@@ -134,7 +134,7 @@ void coordinator_state::take_serving(const result<std::vector<shard_id>>& listed
     // Whoever cannot answer proves nothing.
     switch (std::exchange(asking, inquiry::none)) {
       case inquiry::plan:
-        schedule->fail_unplanned(listed.error().message);
+        planning_failed(listed.error());
         break;
       case inquiry::confirm:
         schedule->trust_ends();
@@ -160,7 +160,7 @@ void coordinator_state::take_serving(const result<std::vector<shard_id>>& listed
       // An old shard's position leads nowhere.
       for (const auto& id : schedule->held_shards())
         if (shards.count(id) > 0) held.push_back(id);
-      ask_stops(std::move(held));
+      ask_stops(std::move(held), longest_peek);
       break;
     }
     case inquiry::plan:
@@ -172,9 +172,9 @@ void coordinator_state::take_serving(const result<std::vector<shard_id>>& listed
   start_tasks();
 }
 
-void coordinator_state::ask_stops(std::vector<shard_id> shards) {
+void coordinator_state::ask_stops(std::vector<shard_id> shards, std::chrono::milliseconds limit) {
   parts.questions->ask_stops(
-      std::move(shards), [boss = coordinator_actor(self)](result<std::map<shard_id, gtid_set>> stops) {
+      std::move(shards), limit, [boss = coordinator_actor(self)](result<std::map<shard_id, gtid_set>> stops) {
         caf::anon_send(boss, stops_atom::value,
                        std::make_shared<const result<std::map<shard_id, gtid_set>>>(std::move(stops)));
       });
@@ -187,13 +187,20 @@ void coordinator_state::take_stops(const result<std::map<shard_id, gtid_set>>& s
     if (stops)
       plan_unplanned(*stops);
     else
-      schedule->fail_unplanned(stops.error().message);
+      planning_failed(stops.error());
   } else if (stops) {
     schedule->refresh(*stops, parts.clock->server_microseconds() / 1'000'000);
   } else {
     say(log_level::warn, "The shards' present positions could not be asked again: " + stops.error().message);
   }
   start_tasks();
+}
+
+void coordinator_state::planning_failed(const failure& why) {
+  schedule->planning_failed(why);
+  if (schedule->plan_is_due())
+    say(log_level::warn, "Tables could not be planned again: " + why.message + " Trying again in " +
+                             std::to_string(replan_delay(schedule->rounds()).count()) + " s.");
 }
 
 void coordinator_state::ask_stops_of_plan() {
@@ -209,7 +216,7 @@ void coordinator_state::ask_stops_of_plan() {
     keyspaces.insert(parts.planned_from->streams[stream].id.keyspace);
   for (const auto& keyspace : keyspaces)
     for (const auto& shard : selected->at(keyspace)) shards.push_back({keyspace, shard});
-  ask_stops(std::move(shards));
+  ask_stops(std::move(shards), schedule->rounds() == 0 ? first_peek : longest_peek);
 }
 
 void coordinator_state::plan_unplanned(const std::map<shard_id, gtid_set>& stops) {

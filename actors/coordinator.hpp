@@ -117,8 +117,9 @@ struct coordinator_state {
   bool is_older(steady_time moment, std::chrono::milliseconds age) const;
   void begin_inquiry(inquiry why);
   void inquire_if_due();
-  void ask_stops(std::vector<shard_id> shards);
+  void ask_stops(std::vector<shard_id> shards, std::chrono::milliseconds limit);
   void ask_stops_of_plan();
+  void planning_failed(const failure& why);
   void plan_unplanned(const std::map<shard_id, gtid_set>& stops);
   void finish_if_idle();
   void end();

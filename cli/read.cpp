@@ -17,6 +17,7 @@
 #include "clients/stdout_writer.hpp"
 #include "clients/tls_probe.hpp"
 #include "protocol/airbyte/state_input.hpp"
+#include "sync/branch_questions.hpp"
 #include "sync/classify.hpp"
 
 namespace psource::cli {
@@ -26,11 +27,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// vtgate looks for a tablet for 90 s; slow peeks of 44 s were seen at users'.
-constexpr seconds peek_wait{100};
-// The first of several attempts: vtgate looks for a tablet every 30 s only, and in a failover or a reshard one serves (or other
-// shards do) a few seconds later.
-constexpr seconds first_peek_wait{10};
 constexpr seconds tls_wait{5};
 
 // Streams wait for these answers, and so does the end of the run.
@@ -162,7 +158,7 @@ result<prepared> prepare(inputs in, const command_options& options, const redact
   const connection_settings connection = to_connection(ready.input.config);
   for (unsigned attempt = 1;; ++attempt) {
     const bool first_of_several = attempt == 1 && retries > 0;
-    auto asked = ask_branch(ready, connection, first_of_several ? first_peek_wait : peek_wait, options, hide);
+    auto asked = ask_branch(ready, connection, first_of_several ? first_peek : longest_peek, options, hide);
     if (asked) return ready;
     if (!may_pass(asked.error()) || attempt > retries) {
       // Without a client it was the MySQL port that failed, which names its faults itself.
@@ -233,11 +229,11 @@ int run_read(const command_options& options) {
     transport.send_to(run.logger());
     auto writer = std::make_shared<stdout_writer>(open_output_file(STDOUT_FILENO), run.listener());
     signals.on_signal([&run](int signal) { run.stop(signal); });
-    const auto peek = [input, client = ready->client](const std::vector<shard_id>& wanted,
+    const auto peek = [input, client = ready->client](const std::vector<shard_id>& wanted, milliseconds limit,
                                                       const std::function<bool()>& given_up) {
       shards_by_keyspace shards;
       for (const auto& id : wanted) shards[id.keyspace].push_back(id.shard);
-      return peek_all(*client, input->config, shards, names_of(input->tables), peek_wait, given_up);
+      return peek_all(*client, input->config, shards, names_of(input->tables), limit, given_up);
     };
     auto questions = std::make_shared<question_worker>(to_connection(input->config), question_limits(), peek);
     ended = run.run(std::move(*plan), input, ready->client, questions, writer, ready->clock);

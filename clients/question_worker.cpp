@@ -193,10 +193,10 @@ void question_worker::ask_serving(std::function<void(result<std::vector<shard_id
   });
 }
 
-void question_worker::ask_stops(std::vector<shard_id> shards,
+void question_worker::ask_stops(std::vector<shard_id> shards, std::chrono::milliseconds limit,
                                 std::function<void(result<std::map<shard_id, gtid_set>>)> answer) {
-  enqueue([this, shards = std::move(shards), answer = std::move(answer)](bool closing) {
-    answer(closing ? ending<std::map<shard_id, gtid_set>>() : peek_(shards, [this] { return closing_.load(); }));
+  enqueue([this, shards = std::move(shards), limit, answer = std::move(answer)](bool closing) {
+    answer(closing ? ending<std::map<shard_id, gtid_set>>() : peek_(shards, limit, [this] { return closing_.load(); }));
   });
 }
 

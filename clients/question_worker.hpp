@@ -21,8 +21,8 @@ result<server_positions> ask_server_positions(mysql_port& session, const shard_i
 
 class question_worker final : public branch_questions {
  public:
-  /// Peeks at the present positions of shards; blocking, and no longer than a moment once `given_up` says true.
-  using peeker = std::function<result<std::map<shard_id, gtid_set>>(const std::vector<shard_id>&,
+  /// Peeks at the present positions of shards; blocking, at most `limit`, and no longer than a moment once `given_up` says true.
+  using peeker = std::function<result<std::map<shard_id, gtid_set>>(const std::vector<shard_id>&, std::chrono::milliseconds limit,
                                                                     const std::function<bool()>& given_up)>;
 
   /// Connects to nothing yet.
@@ -36,7 +36,7 @@ class question_worker final : public branch_questions {
   void ask_positions(const shard_id& shard, tablet_type tablet,
                      std::function<void(result<server_positions>)> answer) override;
   void ask_serving(std::function<void(result<std::vector<shard_id>>)> answer) override;
-  void ask_stops(std::vector<shard_id> shards,
+  void ask_stops(std::vector<shard_id> shards, std::chrono::milliseconds limit,
                  std::function<void(result<std::map<shard_id, gtid_set>>)> answer) override;
   void ask_rows(row_lookup lookup, std::function<void(result<looked_up_rows>)> answer) override;
 

@@ -260,6 +260,15 @@ void sync_schedule::adopt(sync_plan& plan) {
   for (const auto& planned : plan.streams) close(planned.table.stream);
 }
 
+void sync_schedule::planning_failed(const failure& why) {
+  bool rounds_left = may_pass(why);
+  for (const auto& [stream, account] : accounts_)
+    if (!account.unplanned.empty() && account.rounds + 1 >= most_rounds) rounds_left = false;
+  if (!rounds_left) return fail_unplanned(why.message);
+  for (auto& [stream, account] : accounts_)
+    if (!account.unplanned.empty()) ++account.rounds;
+}
+
 void sync_schedule::fail_unplanned(const std::string& why) {
   for (auto& [stream, account] : accounts_) {
     if (account.unplanned.empty()) continue;

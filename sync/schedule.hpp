@@ -102,6 +102,9 @@ class sync_schedule {
   void adopt(sync_plan& plan);
   /// They cannot be planned: they fail for the reason that set them aside, and this one (a whole sentence).
   void fail_unplanned(const std::string& why);
+  /// What planning asks for could not be had. Where that may pass, it uses up one of their rounds, and plan_is_due() stays true; else,
+  /// and after the last round, they fail.
+  void planning_failed(const failure& why);
 
   /// A session ended because it was told to (shutdown): its streams are incomplete, without an error of their own.
   void abandoned(task_id id);

@@ -29,7 +29,7 @@ struct questions final : branch_questions {
     else
       tell();
   }
-  void ask_stops(std::vector<shard_id>, std::function<void(result<std::map<shard_id, gtid_set>>)>) override {}
+  void ask_stops(std::vector<shard_id>, std::chrono::milliseconds, std::function<void(result<std::map<shard_id, gtid_set>>)>) override {}
   void ask_rows(row_lookup, std::function<void(result<looked_up_rows>)>) override {}
 };
 

@@ -734,7 +734,7 @@ namespace {
 struct sharded_branch {
   sharded_branch()
       : served([this](const std::string& target, const std::string& sql) { return reply(target, sql); }),
-        worker(served.settings(), {}, [](const auto&, const auto&) {
+        worker(served.settings(), {}, [](const auto&, auto, const auto&) {
           return result<std::map<shard_id, gtid_set>>(fail(error_code::internal, "Nobody peeks here."));
         }) {}
 
@@ -898,12 +898,13 @@ TEST_CASE("the end of the question worker gives up a peek under way") {
   std::promise<result<std::map<shard_id, gtid_set>>> answered;
   {
     question_worker worker(
-        connection_settings{}, {}, [&asked](const auto&, const std::function<bool()>& given_up) {
+        connection_settings{}, {}, [&asked](const auto&, std::chrono::milliseconds limit, const std::function<bool()>& given_up) {
+          CHECK(limit == std::chrono::seconds(7));
           asked.set_value();
           while (!given_up()) std::this_thread::yield();
           return result<std::map<shard_id, gtid_set>>(fail(error_code::interrupted, "The read is ending."));
         });
-    worker.ask_stops({{keyspace_name("ks"), shard_name("-")}},
+    worker.ask_stops({{keyspace_name("ks"), shard_name("-")}}, std::chrono::seconds(7),
                      [&answered](auto stops) { answered.set_value(stops); });
     asked.get_future().wait();
   }

@@ -76,7 +76,7 @@ void scripted_questions::ask_serving(std::function<void(result<std::vector<shard
   });
 }
 
-void scripted_questions::ask_stops(std::vector<shard_id> shards,
+void scripted_questions::ask_stops(std::vector<shard_id> shards, std::chrono::milliseconds /*limit*/,
                                    std::function<void(result<std::map<shard_id, gtid_set>>)> answer) {
   ++asked;
   pending_.push_back([this, shards = std::move(shards), answer = std::move(answer)](bool fails) {

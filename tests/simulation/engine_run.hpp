@@ -110,7 +110,7 @@ class scripted_questions final : public branch_questions {
   void ask_positions(const shard_id& shard, tablet_type tablet,
                      std::function<void(result<server_positions>)> answer) override;
   void ask_serving(std::function<void(result<std::vector<shard_id>>)> answer) override;
-  void ask_stops(std::vector<shard_id> shards,
+  void ask_stops(std::vector<shard_id> shards, std::chrono::milliseconds limit,
                  std::function<void(result<std::map<shard_id, gtid_set>>)> answer) override;
   void ask_rows(row_lookup lookup, std::function<void(result<looked_up_rows>)> answer) override;
 

@@ -239,6 +239,24 @@ TEST_CASE("tables that were copied from a shard that does not serve afterwards a
       REQUIRE(told.size() == 1);
       CHECK(told[0].message.find("The next sync goes on") != std::string::npos);
     }
+    SUBCASE("what may pass is asked for again, so many times") {
+      const failure outage{error_code::query_failed, "No primary tablet serves the shard now.", "1105: no healthy tablet", std::nullopt};
+      for (unsigned round = 1; round <= 5; ++round) {
+        CHECK(schedule.plan_is_due());
+        CHECK(schedule.rounds() == round - 1);
+        schedule.planning_failed(outage);
+      }
+      CHECK_FALSE(schedule.plan_is_due());
+      CHECK(verdicts(schedule) == "0- ");
+      const auto told = schedule.take_failures();
+      REQUIRE(told.size() == 1);
+      CHECK(told[0].message.find("could not be planned again: No primary tablet serves the shard now.") != std::string::npos);
+    }
+    SUBCASE("what does not pass ends it at once") {
+      schedule.planning_failed({error_code::credentials_refused, "The login was refused.", "", std::nullopt});
+      CHECK_FALSE(schedule.plan_is_due());
+      CHECK(verdicts(schedule) == "0- ");
+    }
     SUBCASE("there is no new plan") {
       schedule.fail_unplanned("Nobody answers.");
       CHECK(verdicts(schedule) == "0- ");
