@@ -83,6 +83,7 @@ void coordinator_state::look_at_streams() {
   const std::size_t fed = parts.client->fed_calls() + parts.counters->unwritten;
   look_again_after(width.look(self->home_system().clock().now(), fed, schedule->running() >= before, schedule->done()));
   if (width.now() == before) return;
+  parts.client->expect_calls(width.now());
   say(log_level::debug, "Up to " + std::to_string(width.now()) + " streams at once from here on.");
   start_tasks();
 }
@@ -361,6 +362,7 @@ coordinator_actor::behavior_type coordinator(coordinator_actor::stateful_pointer
                                              engine_parts parts, std::shared_ptr<sync_plan> plan) {
   self->state.parts = std::move(parts);
   self->state.width = stream_width(self->state.parts.width, self->state.parts.limits.max_streams);
+  self->state.parts.client->expect_calls(self->state.width.now());
   self->set_default_handler(caf::drop);
   // It does not die with those that it is linked to: what their deaths mean is the next handler's business.
   self->set_exit_handler([](caf::exit_msg&) {});

@@ -35,6 +35,7 @@
 
 #include "clients/grpc_channel.hpp"
 #include "clients/grpc_order.hpp"
+#include "clients/grpc_window.hpp"
 #include "clients/processors.hpp"
 
 namespace psource {
@@ -853,9 +854,12 @@ channel_plan plan_channels(unsigned streams, std::optional<std::chrono::microsec
   const auto microseconds =
       std::clamp<std::int64_t>(round_trip->count(), 0, std::int64_t{3'600'000'000});
   const std::uint64_t line = static_cast<std::uint64_t>(microseconds) * bytes_per_microsecond / plan.channels;
-  const std::uint64_t window = std::min({std::max(line, least), most_of_all / std::max(1U, streams), most_of_one});
-  if (window >= worth_it) {
-    plan.window = static_cast<std::size_t>(window);
+  const auto window_of = [&](std::uint64_t calls) {
+    return static_cast<std::size_t>(std::min({std::max(line, least), most_of_all / std::max<std::uint64_t>(1, calls), most_of_one}));
+  };
+  if (window_of(streams) >= worth_it) {
+    plan.window = window_of(std::min<std::uint64_t>(streams, channel_plan::few));
+    plan.window_of_many = window_of(streams);
   }
   return plan;
 }
@@ -869,10 +873,11 @@ result<std::shared_ptr<grpc_vstream_client>> grpc_vstream_client::make(const con
     return fail(channels.error());
   }
   return std::shared_ptr<grpc_vstream_client>(
-      new grpc_vstream_client(std::make_shared<hub>(*std::move(channels), plan.channels, limits)));
+      new grpc_vstream_client(std::make_shared<hub>(*std::move(channels), plan.channels, limits), plan));
 }
 
-grpc_vstream_client::grpc_vstream_client(std::shared_ptr<hub> hub) : hub_(std::move(hub)) {}
+grpc_vstream_client::grpc_vstream_client(std::shared_ptr<hub> hub, const channel_plan& plan)
+    : hub_(std::move(hub)), plan_(plan) {}
 grpc_vstream_client::~grpc_vstream_client() { hub_->close(); }
 
 std::unique_ptr<vstream_call> grpc_vstream_client::open(vstream_request request,
@@ -889,6 +894,10 @@ bool grpc_vstream_client::wait_until_idle(std::chrono::milliseconds timeout) {
 }
 std::size_t grpc_vstream_client::running_calls() const { return hub_->running(); }
 std::size_t grpc_vstream_client::fed_calls() const { return hub_->fed_calls; }
+void grpc_vstream_client::expect_calls(std::size_t at_once) {
+  if (plan_.window_of_many > 0 && plan_.window_of_many != plan_.window)
+    change_grpc_window(at_once > channel_plan::few ? plan_.window_of_many : plan_.window);
+}
 std::size_t grpc_vstream_client::held_bytes() const { return hub_->responses->in_use(); }
 
 void set_grpc_log_sink(std::function<void(std::string_view line)> sink) {

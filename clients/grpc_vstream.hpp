@@ -26,11 +26,14 @@ struct channel_plan {
   /// Bytes that the server may send on each connection, and on each stream of it, beyond what is being read; 0 = gRPC decides.
   /// gRPC holds twice as much of a stream that nobody takes from.
   std::size_t window = 0;
+  /// The same where more than `few` calls run at once; not larger.
+  std::size_t window_of_many = 0;
+  static constexpr std::size_t few = 32;
 };
 
 /// The plan for so many streams at once: max(ceil(streams / 90), min(streams, 4)) channels, at least one,
 /// because servers allow about 100 calls per connection and say nothing when more wait. Where the time of a round trip is
-/// known, windows follow from it: what the line can hold, and at least 1 MiB, but for all streams together 32 MiB at most. Where
+/// known, windows follow from it: what the line can hold, and at least 1 MiB, but for all streams that run at once 32 MiB at most. Where
 /// that is not larger than gRPC's own of 64 KiB by far, it is left to gRPC. Where the time is not known, gRPC probes up to 8 streams. Pure.
 channel_plan plan_channels(unsigned streams, std::optional<std::chrono::microseconds> round_trip = std::nullopt);
 
@@ -58,6 +61,7 @@ class grpc_vstream_client final : public vstream_client {
   /// than `silence`. Running calls keep theirs.
   void reconnect(std::chrono::milliseconds silence) override;
   std::size_t fed_calls() const override;
+  void expect_calls(std::size_t at_once) override;
 
   /// Waits until every call's on_end() has returned and its resources are freed. False when the time is over.
   /// Not from a listener.
@@ -72,8 +76,9 @@ class grpc_vstream_client final : public vstream_client {
   class hub;
   class running_call;
   class call_handle;
-  explicit grpc_vstream_client(std::shared_ptr<hub> hub);
+  grpc_vstream_client(std::shared_ptr<hub> hub, const channel_plan& plan);
   std::shared_ptr<hub> hub_;
+  const channel_plan plan_;
 };
 
 /// gRPC writes errors of its own to a log of the process, by default stderr. The first make() takes that log

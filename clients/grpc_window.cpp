@@ -39,7 +39,15 @@ class given_window final : public grpc_core::chttp2::TestOnlyTransportTargetWind
   std::atomic<std::size_t> bytes{0};
 };
 
+given_window& given() {
+  // Never destroyed: gRPC's threads may ask until the very end.
+  static given_window& window = *new given_window;
+  return window;
+}
+
 }  // namespace
+
+void change_grpc_window(std::size_t bytes) { given().bytes = bytes; }
 
 bool set_grpc_window(std::size_t bytes) {
 #if GRPC_CPP_VERSION_MAJOR == 1 && GRPC_CPP_VERSION_MINOR == 51
@@ -47,10 +55,8 @@ bool set_grpc_window(std::size_t bytes) {
   if (hook == nullptr) {
     return false;
   }
-  // Never destroyed: gRPC's threads may ask until the very end.
-  static given_window& window = *new given_window;
-  window.bytes = bytes;
-  *hook = bytes > 0 ? &window : nullptr;
+  given().bytes = bytes;
+  *hook = bytes > 0 ? &given() : nullptr;
   return bytes > 0;
 #else
   (void)bytes;

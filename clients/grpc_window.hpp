@@ -10,4 +10,8 @@ namespace psource {
 /// does not let itself be told, or for 0. Not while another thread uses such a connection with another window.
 bool set_grpc_window(std::size_t bytes);
 
+/// Another window for the connections that have one, from the next time on that gRPC looks at theirs (while bytes come, ten times a
+/// second at first, every ten seconds after a while). A smaller one takes nothing back that was announced. Thread-safe.
+void change_grpc_window(std::size_t bytes);
+
 }  // namespace psource

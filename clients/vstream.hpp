@@ -119,6 +119,8 @@ class vstream_client {
   /// Calls that have something for us: responses came since take() last found nothing, and take() has not found nothing again.
   /// The others wait for their servers.
   virtual std::size_t fed_calls() const = 0;
+  /// So many calls may run at once from now on: what each may have under way follows from it.
+  virtual void expect_calls(std::size_t at_once) = 0;
 };
 
 }  // namespace psource

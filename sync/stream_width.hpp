@@ -13,13 +13,13 @@ namespace psource {
 
 struct width_settings {
   /// So many may run at the start, and whatever they bring.
-  std::size_t least = 8;
+  std::size_t least = 4;
   /// Threads that decode.
   std::size_t workers = 2;
 };
 
-/// For so many threads that decode: four streams for each may run at once whatever they bring.
-inline width_settings width_for(std::size_t workers) { return {4 * workers, workers}; }
+/// For so many threads that decode: two streams for each may run at once whatever they bring.
+inline width_settings width_for(std::size_t workers) { return {2 * workers, workers}; }
 
 class stream_width {
  public:

@@ -64,6 +64,7 @@ struct silent_client final : vstream_client {
   }
   void reconnect(std::chrono::milliseconds) override {}
   std::size_t fed_calls() const override { return 0; }
+  void expect_calls(std::size_t) override {}
 };
 
 struct still_clock final : sync_clock {

@@ -134,8 +134,10 @@ TEST_CASE("windows follow from the length of the line") {
   for (const auto near : {-1us, 0us, 100us}) {
     CHECK(plan_channels(1, near).window == mib);
     CHECK(plan_channels(32, near).window == mib);
-    CHECK(plan_channels(64, near).window == 512 * kib);
-    CHECK(plan_channels(256, near).window == 128 * kib);
+    CHECK(plan_channels(64, near).window == mib);
+    CHECK(plan_channels(64, near).window_of_many == 512 * kib);
+    CHECK(plan_channels(256, near).window == mib);
+    CHECK(plan_channels(256, near).window_of_many == 128 * kib);
     CHECK(plan_channels(257, near).window == 0);
     CHECK(plan_channels(64, near).channels == 4);
   }
@@ -146,8 +148,10 @@ TEST_CASE("windows follow from the length of the line") {
     CHECK(plan_channels(1, far).window == 16 * mib);
     CHECK(plan_channels(4, far).window == 8 * mib);
     CHECK(plan_channels(8, far).window == 4 * mib);
-    CHECK(plan_channels(64, far).window == 512 * kib);
-    CHECK(plan_channels(256, far).window == 128 * kib);
+    CHECK(plan_channels(8, far).window_of_many == 4 * mib);
+    CHECK(plan_channels(64, far).window == mib);
+    CHECK(plan_channels(64, far).window_of_many == 512 * kib);
+    CHECK(plan_channels(256, far).window_of_many == 128 * kib);
     CHECK(plan_channels(257, far).window == 0);
     CHECK(plan_channels(0xffffffff, far).window == 0);
   }

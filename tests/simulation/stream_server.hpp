@@ -199,6 +199,7 @@ class stream_server final : public vstream_client {
                                      std::shared_ptr<vstream_listener> listener) override;
   void reconnect(std::chrono::milliseconds) override { ++reconnects; }
   std::size_t fed_calls() const override;
+  void expect_calls(std::size_t) override {}
 
   /// Calls that have not ended yet.
   std::vector<std::shared_ptr<served_call>>& calls() { return calls_; }

@@ -144,7 +144,7 @@ TEST_CASE("fewer streams than the least: nothing to judge") {
 }
 
 TEST_CASE("with many processors all may run at once") {
-  CHECK(stream_width(width_for(2), 64).now() == 8);
+  CHECK(stream_width(width_for(2), 64).now() == 4);
   CHECK(stream_width(width_for(32), 64).now() == 64);
   CHECK(stream_width(width_for(2), 3).now() == 3);
 }
