@@ -283,10 +283,17 @@ TEST_CASE("a call that is not taken from holds no more than twice its window bes
   constexpr std::size_t beside = transport_limits().read_ahead + 64 * 1024 + 2 * size;
   scripted_server server(pong_or("big", {{std::string(size, 'x')}, count, grpc::Status::OK}));
   // Whether gRPC would probe or not.
-  bool probe = true;
+  channel_plan plan{1, true, window};
+  std::size_t at_once = 1;
   SUBCASE("with few streams") {}
-  SUBCASE("with many streams") { probe = false; }
-  auto client = client_of(server.settings(), {1, probe, window});
+  SUBCASE("with many streams") { plan.bdp_probe = false; }
+  SUBCASE("where more run than the wider window is for") {
+    plan.window = 4 * window;
+    plan.window_of_many = window;
+    at_once = channel_plan::few + 1;
+  }
+  auto client = client_of(server.settings(), plan);
+  client->expect_calls(at_once);
   auto listener = std::make_shared<recording_listener>();
   auto call = client->open({"big"}, listener);
   CHECK(server.wait_until([](const auto& n) { return n.accepted * size >= window; }));
