@@ -7,7 +7,7 @@
 #include <caf/send.hpp>
 #include <utility>
 
-#include "sync/classify.hpp"
+#include "sync/branch_questions.hpp"
 
 namespace psource {
 

@@ -261,10 +261,7 @@ void sync_schedule::adopt(sync_plan& plan) {
 }
 
 void sync_schedule::planning_failed(const failure& why) {
-  bool rounds_left = may_pass(why);
-  for (const auto& [stream, account] : accounts_)
-    if (!account.unplanned.empty() && account.rounds + 1 >= most_rounds) rounds_left = false;
-  if (!rounds_left) return fail_unplanned(why.message);
+  if (!may_pass(why) || rounds() + 1 >= most_rounds) return fail_unplanned(why.message);
   for (auto& [stream, account] : accounts_)
     if (!account.unplanned.empty()) ++account.rounds;
 }
