@@ -87,7 +87,7 @@ failure with_tls_fault_named(failure why, const connection_settings& connection)
 
 // Everything that is asked before the first stream: blocking, and before the actor system exists. Another attempt after one that
 // failed asks for everything again (the shards may be others by then), but keeps the client.
-result<void> ask_branch(prepared& ready, const connection_settings& connection, milliseconds peek_limit,
+result<void> ask_branch(prepared& ready, const connection_settings& connection, unsigned attempt,
                         const command_options& options, const redactor& hide) {
   plan_input& input = ready.input;
   auto session = mysql_session::connect(connection);
@@ -127,8 +127,10 @@ result<void> ask_branch(prepared& ready, const connection_settings& connection, 
       "Reading " + std::to_string(input.streams.size()) + " tables from " + std::to_string(shard_count) +
           " shards; asking where each shard stands.",
       options, hide);
-  auto stops = peek_all(*ready.client, input.config, *shards, names_of(input.tables), peek_limit);
-  if (!stops) return fail(std::move(stops.error()));
+  const bool last = attempt > input.config.max_retries;
+  auto stops = peek_all(*ready.client, input.config, *shards, names_of(input.tables),
+                        attempt == 1 && !last ? first_peek : longest_peek);
+  if (!stops) return fail(last ? with_tls_fault_named(std::move(stops.error()), connection) : std::move(stops.error()));
   input.stops = std::move(*stops);
   // After the peek: what is copied from here on is not older than the stop positions.
   auto now = server_clock_micros(**session);
@@ -157,12 +159,10 @@ result<prepared> prepare(inputs in, const command_options& options, const redact
   const unsigned retries = ready.input.config.max_retries;
   const connection_settings connection = to_connection(ready.input.config);
   for (unsigned attempt = 1;; ++attempt) {
-    const bool first_of_several = attempt == 1 && retries > 0;
-    auto asked = ask_branch(ready, connection, first_of_several ? first_peek : longest_peek, options, hide);
+    auto asked = ask_branch(ready, connection, attempt, options, hide);
     if (asked) return ready;
     if (!may_pass(asked.error()) || attempt > retries) {
-      // Without a client it was the MySQL port that failed, which names its faults itself.
-      failure why = ready.client ? with_tls_fault_named(std::move(asked.error()), connection) : std::move(asked.error());
+      failure why = std::move(asked.error());
       if (attempt > 1) why.message += " Given up after " + std::to_string(attempt) + " attempts.";
       return fail(std::move(why));
     }
